@@ -1,0 +1,35 @@
+"""Whether a card is one that others can use: every rule that can be decided from its document, or its PNG.
+
+An error breaks a specification or a real front end and stops an export; a warning is a rule of thumb. Rules 1
+to 9 are in `card_structure`, 10 to 12 in `card_png`, 15 to 24 in `card_lint`.
+"""
+
+from __future__ import annotations
+
+from personalab.card_lint import check_text
+from personalab.card_png import check_png
+from personalab.card_structure import Problem, check_structure, error, shown
+from personalab.errors import CardInvalid
+from personalab.records import JsonObject
+
+__all__ = ["Problem", "check_card", "check_png", "require_valid"]
+
+
+def check_card(document: JsonObject) -> tuple[Problem, ...]:
+    """Everything that is wrong with a V2 or V3 document, errors first; an empty tuple for a good card."""
+    if not isinstance(document, dict):
+        return (error(1, "document", f"is {shown(document)}", "give a JSON object"),)
+    data = document.get("data")
+    problems = [*check_structure(document), *(check_text(data) if isinstance(data, dict) else ())]
+    return tuple(sorted(problems, key=lambda problem: problem.level != "error"))
+
+
+def require_valid(document: JsonObject, source: str = "card") -> None:
+    """Let a card without errors pass, whatever it is warned about.
+
+    Raises:
+        CardInvalid: with every error. `source` is how messages call the card.
+    """
+    errors = tuple(problem for problem in check_card(document) if problem.level == "error")
+    if errors:
+        raise CardInvalid(source, errors)

@@ -1,0 +1,100 @@
+"""Every default, as a named value with its unit, and the settings a person can give.
+
+Arguments win over the environment, the environment over `.env`. Read: `OPENAI_API_KEY`, `OPENAI_BASE_URL`,
+`PERSONALAB_MODEL`, `MAX_CONCURRENT`, `PERSONALAB_OUTPUTS`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, SecretStr, ValidationError
+
+from personalab.errors import ConfigError
+from personalab.records import Record, explain
+
+OPENAI_URL = "https://api.openai.com/v1"
+OFFLINE_MODEL = "personalab-offline"
+
+MAX_CONCURRENT = 20
+"""Requests in flight at once."""
+TIMEOUT_SECONDS = 300.0
+"""For one attempt; local models are slow."""
+CONNECT_TIMEOUT_SECONDS = 10.0
+ATTEMPTS_MAX = 6
+"""Tries of one request that meets connection errors, time-outs or server errors, the first included."""
+ASKS_MAX = 4
+"""Times a question is put, the first included, while answers come that cannot be used."""
+BACKOFF_FIRST_SECONDS = 0.5
+BACKOFF_MAX_SECONDS = 30.0
+PATIENCE_SECONDS = 900.0
+"""Longest time one request spends between its attempts, rate limits included."""
+PICTURE_SIDE_MAX = 1024
+"""Pixels of the longer side of a picture that is sent; larger ones are made smaller."""
+PICTURE_PIXELS_MAX = 64_000_000
+"""Pixels of a picture that is opened at all."""
+WINDOW_PERSONAS = 8
+"""Personas under way at once in a batch. Seven stages each fill the gate; more would only hold more memory."""
+
+_VARIABLES = {
+    "api_key": "OPENAI_API_KEY",
+    "api_base": "OPENAI_BASE_URL",
+    "model": "PERSONALAB_MODEL",
+    "max_concurrent": "MAX_CONCURRENT",
+    "outputs": "PERSONALAB_OUTPUTS",
+}
+_ROOT_MARKS = (".env", "pyproject.toml", "environment.yml")
+
+
+class Settings(Record):
+    """What a person can set. None for key and base URL together means the embedded provider."""
+
+    api_key: SecretStr | None = None
+    api_base: str | None = Field(default=None, pattern=r"^https?://")
+    model: str | None = None
+    max_concurrent: int = Field(default=MAX_CONCURRENT, ge=1)
+    outputs: Path
+
+    @property
+    def offline(self) -> bool:
+        """Whether the embedded provider answers."""
+        return self.api_key is None and self.api_base is None
+
+
+def load_settings(**arguments: Any) -> Settings:
+    """The settings in force, from arguments, environment and `.env`. An argument that is None was not given.
+
+    Raises:
+        ConfigError: a value that cannot be, naming its variable.
+    """
+    root = project_root()
+    values: dict[str, Any] = {"outputs": root / "outputs"}
+    values |= {field: value for field, value in _from_environment(root).items() if value}
+    values |= {field: value for field, value in arguments.items() if value is not None}
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        field = str(error.errors()[0]["loc"][0])
+        raise ConfigError(f"setting {_VARIABLES.get(field, field)}: {explain(error)}") from None
+
+
+def project_root() -> Path:
+    """The nearest folder above the working directory with a `.env`, `pyproject.toml` or `environment.yml`, else it.
+
+    So a notebook in `notebooks/` and a command in the folder above share outputs and cache.
+    """
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if any((folder / mark).is_file() for mark in _ROOT_MARKS):
+            return folder
+    return here
+
+
+def _from_environment(root: Path) -> dict[str, str | None]:
+    from dotenv import dotenv_values
+
+    # interpolate=False: a "$" in a key is a "$".
+    values = {**dotenv_values(root / ".env", interpolate=False), **os.environ}
+    return {field: values.get(variable) for field, variable in _VARIABLES.items()}

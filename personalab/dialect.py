@@ -1,0 +1,136 @@
+"""What an endpoint takes: how a request is worded for it, and what is learnt from its refusals.
+
+Endpoints that speak "the OpenAI protocol" differ. The first refusal teaches, the pool remembers, and no request pays
+for the same lesson twice. Pure: no network, no state.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any, Literal
+
+from personalab.errors import RequestRefused
+from personalab.records import JsonObject, Message, Picture, Record, Request, Schema
+
+AnswerMode = Literal["json_schema", "json_object", "text"]
+_MODES: tuple[AnswerMode, ...] = ("json_schema", "json_object", "text")  # from strong to weak
+_WEAKER = dict(zip(_MODES, _MODES[1:], strict=False))
+_SAMPLING = ("temperature", "top_p", "seed")
+_OTHER_LENGTH = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
+# Said of a parameter that is not taken at all. "Must be at most 1" is about its value and nothing to leave out.
+_UNSUPPORTED_WORDS = (
+    "unsupported", "not support", "only the default", "unrecognized", "unknown", "not permitted", "not allowed",
+    "unexpected", "deprecated", "extra",
+)  # fmt: skip
+_PICTURE_WORDS = ("image", "vision", "multimodal", "multi-modal", "content must be a string", "valid string")
+
+
+class Dialect(Record):
+    """What is known of one model at one endpoint; the default is what most endpoints take."""
+
+    answer_mode: AnswerMode = "json_schema"
+    length_parameter: Literal["max_completion_tokens", "max_tokens"] = "max_tokens"
+    left_out: tuple[str, ...] = ()
+
+    def body(self, request: Request, model: str) -> JsonObject:
+        """The JSON body of a chat-completions request."""
+        body: JsonObject = {"model": model, "messages": self._messages(request)}
+        for name in _SAMPLING:
+            value = getattr(request.sampling, name)
+            if value is not None and name not in self.left_out:
+                body[name] = value
+        if body.get("seed") is not None:
+            body["seed"] += request.replicate  # a fixed seed must not make every replicate the same
+        if request.sampling.max_tokens is not None:
+            body[self.length_parameter] = request.sampling.max_tokens
+        if request.answer and self.answer_mode == "json_schema":
+            body["response_format"] = {"type": "json_schema", "json_schema": _strict(request.answer)}
+        elif request.answer and self.answer_mode == "json_object":
+            body["response_format"] = {"type": "json_object"}
+        return body
+
+    def not_applied(self, request: Request) -> tuple[str, ...]:
+        """Sampling params that were asked for and are not sent."""
+        return tuple(name for name in self.left_out if getattr(request.sampling, name) is not None)
+
+    def learn(self, refusal: RequestRefused, request: Request) -> Dialect | None:
+        """What to try next after a refusal, or None if it was not about wording."""
+        said = f"{refusal.parameter or ''} {refusal}".lower()
+        if any(word in said for word in _UNSUPPORTED_WORDS):
+            if request.sampling.max_tokens is not None and self.length_parameter in said:
+                return self.model_copy(update={"length_parameter": _OTHER_LENGTH[self.length_parameter]})
+            for name in _SAMPLING:
+                if name in said and name not in self.left_out and getattr(request.sampling, name) is not None:
+                    return self.model_copy(update={"left_out": (*self.left_out, name)})
+        # Servers word it in too many ways to list: a request with a schema is tried with a weaker mode whatever was
+        # said, and the lesson is kept only if that succeeds.
+        if request.answer is not None and self.answer_mode in _WEAKER:
+            return self.model_copy(update={"answer_mode": _WEAKER[self.answer_mode]})
+        return None
+
+    def with_lessons(self, other: Dialect) -> Dialect:
+        """What two requests learnt at the same time, together."""
+        return Dialect(
+            answer_mode=max(self.answer_mode, other.answer_mode, key=_MODES.index),
+            length_parameter=other.length_parameter if other.length_parameter != "max_tokens" else self.length_parameter,
+            left_out=tuple(dict.fromkeys((*self.left_out, *other.left_out))),
+        )
+
+    def _messages(self, request: Request) -> list[JsonObject]:
+        messages = list(request.messages)
+        if request.answer and self.answer_mode != "json_schema":
+            messages = _with_schema(messages, request.answer)
+        return [_wire(message) for message in messages]
+
+
+def is_about_pictures(refusal: RequestRefused, request: Request) -> bool:
+    """Whether a refusal says that the model takes no images."""
+    said = str(refusal).lower()
+    return any(message.pictures for message in request.messages) and any(word in said for word in _PICTURE_WORDS)
+
+
+def asked_again(request: Request, answer: str, problem: str) -> Request:
+    """The request with the answer that did not fit and what was wrong with it."""
+    told = (
+        f"Your answer cannot be used: {problem}\n"
+        "Answer again with the whole JSON object, corrected, and nothing around it."
+    )
+    if request.answer:
+        told += f" It has to fit this JSON schema:\n{json.dumps(request.answer.body, ensure_ascii=False)}"
+    again = (Message(role="assistant", text=answer or "(empty)"), Message(role="user", text=told))
+    return request.model_copy(update={"messages": (*request.messages, *again)})
+
+
+def _with_schema(messages: list[Message], schema: Schema) -> list[Message]:
+    rule = f"\n\nAnswer with one JSON object that fits this JSON schema:\n{json.dumps(schema.body, ensure_ascii=False)}"
+    first, *rest = messages
+    return [first.model_copy(update={"text": first.text + rule}), *rest]
+
+
+def _wire(message: Message) -> JsonObject:
+    if not message.pictures:
+        return {"role": message.role, "content": message.text}
+    parts: list[JsonObject] = [{"type": "image_url", "image_url": {"url": _data_url(picture)}} for picture in message.pictures]
+    return {"role": message.role, "content": [*parts, {"type": "text", "text": message.text}]}
+
+
+def _data_url(picture: Picture) -> str:
+    return f"data:{picture.media_type};base64,{base64.b64encode(picture.data).decode()}"
+
+
+def _strict(schema: Schema) -> JsonObject:
+    return {"name": schema.name, "schema": schema.body, "strict": _all_required(schema.body)}
+
+
+def _all_required(schema: Any) -> bool:
+    """Whether every object names all its properties as required and allows no others, as strict mode demands."""
+    if isinstance(schema, list):
+        return all(_all_required(item) for item in schema)
+    if not isinstance(schema, dict):
+        return True
+    if "properties" in schema and (
+        set(schema.get("required", ())) != set(schema["properties"]) or schema.get("additionalProperties") is not False
+    ):
+        return False
+    return all(_all_required(value) for value in schema.values())

@@ -1,0 +1,188 @@
+"""Every error personalab raises: one tree, each carrying what failed.
+
+PersonalabError
+├── ConfigError              a setting, argument or name that is not known or not valid
+├── PromptError              a prompt template that cannot be read or rendered
+├── ImageError               a picture that cannot be used
+├── CardError                a card file that cannot be read
+│   └── CardInvalid          a card that breaks its specification; carries every problem
+├── CacheError               the cache folder cannot be used
+├── OutputError              a result that cannot be written or read
+├── ProviderError            the endpoint did not answer as it should
+│   ├── ProviderUnreachable  no connection, a time-out or a server error, after every attempt
+│   ├── RateLimited          still refused by a rate limit after waiting as long as allowed
+│   ├── RequestRefused       the endpoint calls this one request wrong (400, 413, 422)
+│   │   └── ImagesUnsupported   the model takes no images
+│   └── AccessRefused        nothing can succeed until it is mended, so a batch stops at once
+│       ├── KeyRefused       401 or 403
+│       ├── ModelNotFound    404
+│       └── QuotaExhausted   429 or 402 that says the money is gone
+└── ReplyError               an answer came, but not one that can be used
+    ├── ReplyInvalid         it does not fit the stage's schema, after asking again
+    ├── ReplyTruncated       cut off by the length limit
+    └── ReplyRefused         the model declined
+
+Messages are one line: what, where, how to mend it. Foreign exceptions are translated in `transport`,
+`images` and `cards`, where they arise, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class PersonalabError(Exception):
+    """Base of every error of this package."""
+
+
+class ConfigError(PersonalabError):
+    """A setting, argument or name that is not known or not valid."""
+
+
+class PromptError(PersonalabError):
+    """A prompt template that cannot be read or rendered. `template` is its name or path."""
+
+    def __init__(self, template: str, problem: str) -> None:
+        super().__init__(f"prompt template {template}: {problem}")
+        self.template = template
+        self.problem = problem
+
+
+class ImageError(PersonalabError):
+    """A picture that cannot be used. `path` is the file, `problem` the reason."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"image {path}: {problem}")
+        self.path = path
+        self.problem = problem
+
+
+class CardError(PersonalabError):
+    """A card file that cannot be read. `source` is the file."""
+
+    def __init__(self, source: str, problem: str) -> None:
+        super().__init__(f"card {source}: {problem}")
+        self.source = source
+        self.problem = problem
+
+
+class CardInvalid(CardError):
+    """A card that breaks its specification. `problems` lists every one, each with path, reason and mend."""
+
+    def __init__(self, source: str, problems: tuple[object, ...]) -> None:
+        super().__init__(source, "; ".join(str(problem) for problem in problems))
+        self.problems = problems
+
+
+class CacheError(PersonalabError):
+    """The cache folder cannot be used."""
+
+
+class OutputError(PersonalabError):
+    """A result that cannot be written or read."""
+
+
+class ProviderError(PersonalabError):
+    """The endpoint did not answer as it should.
+
+    `endpoint` is its base URL, `status` the HTTP status or None, `retry_after` the seconds it asked to wait or None.
+    """
+
+    passing = False
+    """Whether the same request may succeed a little later."""
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        endpoint: str,
+        model: str,
+        status: int | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(problem)
+        self.endpoint = endpoint
+        self.model = model
+        self.status = status
+        self.retry_after = retry_after
+
+
+class ProviderUnreachable(ProviderError):
+    """No connection, a time-out or a server error, after every attempt."""
+
+    passing = True
+
+
+class RateLimited(ProviderError):
+    """Still refused by a rate limit after waiting as long as allowed."""
+
+    passing = True
+
+
+class RequestRefused(ProviderError):
+    """The endpoint calls this one request wrong (400, 413, 422). `parameter` is the one it names, if any."""
+
+    parameter: str | None = None
+
+
+class ImagesUnsupported(RequestRefused):
+    """The model takes no images."""
+
+
+class AccessRefused(ProviderError):
+    """Nothing can succeed until it is mended, so a batch stops at once."""
+
+
+class KeyRefused(AccessRefused):
+    """The endpoint does not accept the key (401, 403)."""
+
+
+class ModelNotFound(AccessRefused):
+    """The endpoint has no such model, or no such address (404)."""
+
+
+class QuotaExhausted(AccessRefused):
+    """The account has no money or quota left."""
+
+
+class ReplyError(PersonalabError):
+    """An answer came, but not one that can be used. Carries `stage`, `text` (the answer) and `problem`.
+
+    `usage` is the `records.Usage` of every attempt that was paid, where the pool knows it.
+    """
+
+    mend = ""
+    usage: object | None = None
+
+    def __init__(self, stage: str, problem: str, *, text: str = "") -> None:
+        super().__init__(f"stage {stage}: {problem}" + (f"; {self.mend}" if self.mend else ""))
+        self.stage = stage
+        self.problem = problem
+        self.text = text
+
+
+class ReplyInvalid(ReplyError):
+    """The answer does not fit the stage's schema, after asking again."""
+
+    mend = "try a stronger model, a lower temperature or a shorter prompt"
+
+
+class ReplyTruncated(ReplyError):
+    """The answer was cut off by the length limit."""
+
+    mend = "raise max_tokens for this stage"
+
+
+class ReplyRefused(ReplyError):
+    """The model declined to answer."""
+
+    mend = "change the prompt or the image, or use another model"
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> ConfigError:
+    """An error for a name nobody knows, naming the nearest one that is known."""
+    names = sorted(known)
+    near = get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return ConfigError(f"unknown {kind} {name!r}: {hint}known: {', '.join(names) or 'none'}")

@@ -1,0 +1,120 @@
+"""How many requests are in flight at once, in all event loops and threads of this process.
+
+A 429 takes a slot away, each success gives a little of one back, and the refused request waits outside while the
+others go on. Only when nothing gets through any more does the gate close, until the endpoint's window has passed.
+Measured in docs/log.md, 2026-11-23.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from personalab.errors import RateLimited
+
+_RECOVERY = 5
+"""Successes per slot of the limit that give one slot back."""
+_CLOSED_DEFAULT_SECONDS = 1.0
+
+
+class Gate:
+    """At most `limit` at once; fewer while the endpoint says that is too many."""
+
+    def __init__(self, limit: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.limit = limit
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._in_flight = 0
+        self._allowed = float(limit)
+        self._allowed_at_success = float(limit)
+        self._closed_until = 0.0
+        self._waiting: deque[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = deque()
+
+    @property
+    def in_flight(self) -> int:
+        """Requests inside now."""
+        return self._in_flight
+
+    @property
+    def allowed(self) -> int:
+        """Requests let in at once at present, 1 to `limit`."""
+        return int(self._allowed)
+
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[None]:
+        """A place in flight, waited for in order of arrival. What happens inside narrows or widens the gate."""
+        await self._enter()
+        try:
+            yield
+        except RateLimited as error:
+            self._refused(error.retry_after)
+            raise
+        else:
+            self._succeeded()
+        finally:
+            self._leave()
+
+    async def _enter(self) -> None:
+        with self._lock:
+            if not self._waiting and self._has_room():
+                self._in_flight += 1
+                return
+            loop = asyncio.get_running_loop()
+            turn: asyncio.Future[None] = loop.create_future()
+            self._waiting.append((loop, turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():  # the place was given and cannot be used: pass it on
+                self._leave()
+            raise
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._in_flight -= 1
+            self._admit()
+
+    def _has_room(self) -> bool:
+        return self._in_flight < int(self._allowed) and self._clock() >= self._closed_until
+
+    def _admit(self) -> None:
+        while self._waiting and self._has_room():
+            loop, turn = self._waiting.popleft()
+            try:
+                loop.call_soon_threadsafe(self._give, turn)
+            except RuntimeError:  # that loop has ended, and who waited with it
+                continue
+            self._in_flight += 1
+
+    def _give(self, turn: asyncio.Future[None]) -> None:
+        if turn.done():
+            self._leave()
+        else:
+            turn.set_result(None)
+
+    def _refused(self, retry_after: float | None) -> None:
+        with self._lock:
+            if self._allowed > 1 or self._in_flight > 1:
+                self._allowed = max(1.0, self._allowed - 1)
+                return
+            # Alone and still refused: it is not the number at once but a window that has to pass.
+            wait = _CLOSED_DEFAULT_SECONDS if retry_after is None else retry_after
+            self._closed_until = self._clock() + wait
+            self._allowed = self._allowed_at_success
+        timer = threading.Timer(wait, self._reopen)
+        timer.daemon = True
+        timer.start()
+
+    def _reopen(self) -> None:
+        with self._lock:
+            self._closed_until = 0.0
+            self._admit()
+
+    def _succeeded(self) -> None:
+        with self._lock:
+            self._allowed = min(float(self.limit), self._allowed + 1 / (_RECOVERY * self.limit))
+            self._allowed_at_success = self._allowed

@@ -1,0 +1,102 @@
+"""From any image file to a picture that can be sent: upright, plain, without metadata, of bounded size.
+
+Images are hostile: only common formats are opened, pixels are counted before they are decoded, and what leaves is
+encoded anew from pixels alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from personalab.config import PICTURE_PIXELS_MAX, PICTURE_SIDE_MAX
+from personalab.errors import ImageError
+from personalab.records import Picture
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+
+
+def open_picture(source: Path | str | bytes, *, side_max: int = PICTURE_SIDE_MAX) -> Picture:
+    """The picture in a file or in its bytes: the first frame, turned as its EXIF says, in RGB, transparency on white.
+
+    Raises:
+        ImageError: missing, empty, cut off, no image of a known format, or too many pixels; names the file.
+    """
+    name = "(bytes)" if isinstance(source, bytes) else str(source)
+    return _picture(_pixels(_read(source, name), name, side_max))
+
+
+def _read(source: Path | str | bytes, name: str) -> bytes:
+    if isinstance(source, bytes):
+        data = source
+    else:
+        try:
+            data = Path(source).read_bytes()
+        except OSError as error:
+            raise ImageError(name, f"cannot be read: {error.strerror or error}") from error
+        except ValueError as error:  # a NUL in the path
+            raise ImageError(repr(name), "is not a path") from error
+    if not data:
+        raise ImageError(name, "is empty (0 bytes); export or download it again")
+    return data
+
+
+def _pixels(data: bytes, name: str, side_max: int) -> Image:
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of broken EXIF and of bombs, which are counted here
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                _check_size(image, name)
+                image.draft("RGB", (2 * side_max, 2 * side_max))  # lets JPEG decode at a fraction of its size
+                image.load()
+                upright = ImageOps.exif_transpose(image) or image
+                upright.thumbnail((side_max, side_max), Image.Resampling.LANCZOS) if max(upright.size) > side_max else None
+                return _opaque(upright)
+    except UnidentifiedImageError as error:
+        raise ImageError(name, f"is not an image, whatever its name says; known formats: {', '.join(FORMATS)}") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(name, f"has far too many pixels; {_too_large()}") from error
+    # Pillow lets decoders raise what they like on broken data.
+    except (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, OverflowError, MemoryError) as error:
+        raise ImageError(name, f"is damaged or cut off ({error}); export or download it again") from error
+
+
+def _check_size(image: Image, name: str) -> None:
+    width, height = image.size
+    if width * height > PICTURE_PIXELS_MAX:
+        raise ImageError(name, f"has {width} × {height} pixels; {_too_large()}")
+
+
+def _too_large() -> str:
+    return f"at most {PICTURE_PIXELS_MAX // 1_000_000} million pixels are opened: make it smaller"
+
+
+def _opaque(image: Image) -> Image:
+    from PIL import Image
+
+    if image.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
+        low, high = image.convert("F").getextrema()
+        span = (float(high) - float(low)) or 1.0  # type: ignore[arg-type]
+        image = image.convert("F").point(lambda value: (value - float(low)) * 255 / span).convert("L")  # type: ignore[arg-type]
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return image.convert("RGB")
+
+
+def _picture(image: Image) -> Picture:
+    digest = hashlib.sha256(f"{image.mode} {image.width} {image.height} ".encode())
+    digest.update(image.tobytes())
+    file = io.BytesIO()
+    image.info.clear()
+    image.save(file, "PNG")
+    return Picture(sha256=digest.hexdigest(), width=image.width, height=image.height, data=file.getvalue())

@@ -1,0 +1,115 @@
+"""Coroutines from synchronous code: one loop in a thread of its own.
+
+`run(coro)` works in a script, in a widget callback and inside a running notebook loop, without patching asyncio:
+under *Run All* on ipykernel 7 a nested loop drops every queued cell (docs/decisions/0002-loop-thread.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import threading
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
+
+_SETTLE_SECONDS = 5.0
+
+
+def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
+    """The result of a coroutine, waited for here. An interrupt cancels it, waits for its end and is passed on.
+
+    Raises:
+        RuntimeError: called from inside a coroutine that `run` itself is running: write `await` there.
+        Exception: whatever the coroutine raises.
+    """
+    if threading.current_thread() is _runner.thread:
+        coroutine.close()
+        raise RuntimeError("personalab.run() was called inside a coroutine it is running: use 'await' there")
+    ended = threading.Event()
+    # run_coroutine_threadsafe takes the caller's context along, so what is displayed lands in the caller's cell.
+    future = asyncio.run_coroutine_threadsafe(_announced(coroutine, ended), _runner.loop())
+    try:
+        return future.result()
+    except BaseException:
+        if future.cancel():
+            ended.wait(_SETTLE_SECONDS)
+        raise
+
+
+def allow_nested() -> None:
+    """Let other people's code call `asyncio.run` inside a notebook cell.
+
+    personalab itself never needs this and never calls it. It patches asyncio for the whole process. The maintained
+    successor of nest-asyncio is used where it is installed, as ipykernel 7 needs it: with nest-asyncio 1.6 every cell
+    queued behind the first is silently lost.
+
+    Raises:
+        ImportError: neither nest-asyncio2 nor nest-asyncio is installed: `pip install nest-asyncio2`.
+    """
+    try:
+        import nest_asyncio2 as nest
+    except ImportError:
+        import nest_asyncio as nest
+    nest.apply()
+
+
+async def _announced(coroutine: Coroutine[Any, Any, Result], ended: threading.Event) -> Result:
+    try:
+        return await coroutine
+    finally:
+        ended.set()
+
+
+class _Runner:
+    """The loop and its thread, started when first needed."""
+
+    def __init__(self) -> None:
+        self.thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lock = threading.Lock()
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self.thread = threading.Thread(target=_serve, args=(self._loop,), name="personalab-loop", daemon=True)
+                self.thread.start()
+            return self._loop
+
+    def stop(self) -> None:
+        """Cancel everything, close the loop's clients and end the thread."""
+        with self._lock:
+            loop, thread, self._loop, self.thread = self._loop, self.thread, None, None
+        if loop is not None and thread is not None:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(_SETTLE_SECONDS)
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+    finally:
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+
+
+_runner = _Runner()
+
+
+def _after_fork() -> None:
+    # A fork copies neither the thread nor what it was doing.
+    global _runner
+    _runner = _Runner()
+
+
+atexit.register(lambda: _runner.stop())
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,358 @@
+"""The LLM pool: requests in, replies out; cached, sent once, limited, retried, asked again when they do not fit.
+
+Knows nothing of stages or personas. In order: cache, single flight, gate, attempts, parse.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+import time
+import warnings
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+
+from pydantic import SecretStr
+
+from personalab import config
+from personalab.cache import Cache, CacheMode, Why, identity, key_of
+from personalab.config import OFFLINE_MODEL, OPENAI_URL, Settings, load_settings
+from personalab.dialect import Dialect, asked_again, is_about_pictures
+from personalab.errors import (
+    ConfigError,
+    ImagesUnsupported,
+    ProviderError,
+    RateLimited,
+    ReplyError,
+    ReplyInvalid,
+    ReplyRefused,
+    ReplyTruncated,
+    RequestRefused,
+)
+from personalab.flights import Flights
+from personalab.gate import Gate
+from personalab.records import Record, Reply, Request, Usage
+from personalab.replies import find_object
+from personalab.transport import OpenAITransport, Transport, WireReply
+
+Check = Callable[[str], object]
+"""Raises ReplyInvalid if a reply's text does not fit."""
+
+
+class NotApplied(UserWarning):
+    """A model does not take a sampling parameter that was asked for."""
+
+
+class PoolCounts(Record):
+    """What a pool has done so far. `usage` is what was paid, answers that did not fit included."""
+
+    sent: int = 0
+    cached: int = 0
+    shared: int = 0
+    rate_limited: int = 0
+    failed: int = 0
+    usage: Usage = Usage()
+
+
+class Delivery(Record):
+    """A reply that arrived, with what it took."""
+
+    wire: WireReply
+    attempts: int
+    seconds: float
+    not_applied: tuple[str, ...]
+
+
+class LLMPool:
+    """One endpoint, one limit, one cache.
+
+    Arguments win over `OPENAI_API_KEY`, `OPENAI_BASE_URL`, `PERSONALAB_MODEL`, `MAX_CONCURRENT` and `.env`. With
+    neither key nor base URL the embedded provider answers. Works from any event loop, and several in a row.
+
+    Raises:
+        ConfigError: a setting that cannot be, or an endpoint without a model.
+    """
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        api_base: str | None = None,
+        model: str | None = None,
+        max_concurrent: int | None = None,
+        *,
+        cache: CacheMode = "use",
+        cache_dir: Path | str | None = None,
+        timeout_seconds: float = config.TIMEOUT_SECONDS,
+        attempts_max: int = config.ATTEMPTS_MAX,
+        asks_max: int = config.ASKS_MAX,
+        patience_seconds: float = config.PATIENCE_SECONDS,
+        transport: Transport | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        settings = load_settings(
+            api_key=SecretStr(api_key) if api_key else None,
+            api_base=api_base,
+            model=model,
+            max_concurrent=max_concurrent,
+        )
+        self.offline = settings.offline and transport is None
+        self.model = _model(settings, self.offline)
+        self.provider = OFFLINE_MODEL if self.offline else _provider(settings, transport)
+        self.max_concurrent = settings.max_concurrent
+        self.cache = Cache(Path(cache_dir) if cache_dir else settings.outputs / "cache", cache)
+        self._settings = settings
+        self._timeout_seconds = timeout_seconds
+        self._attempts_max = attempts_max
+        self._asks_max = asks_max
+        self._patience_seconds = patience_seconds
+        self._sleep = sleep
+        self._transport = transport
+        self._gate = Gate(settings.max_concurrent)
+        self._flights: Flights[Reply] = Flights()
+        self._dialects: dict[str, Dialect] = {}
+        self._lock = threading.Lock()
+        self._counts = PoolCounts()
+
+    def __repr__(self) -> str:
+        return f"LLMPool(model={self.model!r}, provider={self.provider!r}, max_concurrent={self.max_concurrent})"
+
+    @property
+    def counts(self) -> PoolCounts:
+        """What this pool has done so far."""
+        return self._counts
+
+    async def send(self, request: Request, check: Check | None = None) -> Reply:
+        """The reply to a request, from the cache if it is there.
+
+        `check` decides whether an answer fits; one that does not is asked again with what was wrong.
+
+        Raises:
+            ProviderError: the endpoint cannot be reached, limits for too long, or refuses key, model or request.
+            ReplyError: no answer that can be used, after asking again.
+        """
+        what = self._identity(request)
+        key = key_of(what)
+        if reply := self._cached(key, check):
+            self._count(cached=1)
+            return reply
+
+        async def work() -> Reply:
+            # Between the look above and now somebody may have finished the same work.
+            if reply := self._cached(key, check):
+                return reply
+            reply = await self._ask(request, check)
+            await asyncio.to_thread(self.cache.put, key, what, request.stage, reply)
+            return reply
+
+        reply, shared = await self._flights.once(key, work)
+        if shared or reply.cached:
+            self._count(shared=1)
+            return reply.model_copy(update={"cached": True})
+        return reply
+
+    def key(self, request: Request) -> str:
+        """The cache key of a request."""
+        return key_of(self._identity(request))
+
+    def why(self, request: Request) -> Why:
+        """Whether a request would be sent, and which part of its key differs from the nearest stored call."""
+        return self.cache.why(self._identity(request), request.stage)
+
+    def _identity(self, request: Request) -> dict[str, object]:
+        return identity(request, self._model_of(request), self.provider)
+
+    def _model_of(self, request: Request) -> str:
+        model = request.model or self.model
+        if self.offline:
+            _must_be_offline(model)
+        return model
+
+    def _cached(self, key: str, check: Check | None) -> Reply | None:
+        reply = self.cache.get(key)
+        if reply is None or check is None:
+            return reply
+        try:
+            check(reply.text)
+        except ReplyInvalid:  # stored under rules that were laxer: it does not count
+            return None
+        return reply
+
+    async def _ask(self, request: Request, check: Check | None) -> Reply:
+        asked, attempts, seconds, usage = request, 0, 0.0, Usage()
+        error: ReplyError | None = None
+        for _ in range(self._asks_max):
+            delivery = await self._deliver(asked)
+            attempts += delivery.attempts
+            seconds += delivery.seconds
+            usage += delivery.wire.usage
+            try:
+                _judge(delivery.wire, request, check)
+            except ReplyInvalid as invalid:
+                error, asked = invalid, asked_again(request, delivery.wire.text, invalid.problem)
+            except ReplyError as unusable:
+                error, asked = unusable, request
+            else:
+                return self._reply(delivery, attempts, seconds, usage)
+        assert error is not None
+        error.usage = usage
+        self._count(failed=1)
+        raise error
+
+    def _reply(self, delivery: Delivery, attempts: int, seconds: float, usage: Usage) -> Reply:
+        return Reply(
+            text=delivery.wire.text,
+            model=delivery.wire.model,
+            finish_reason=delivery.wire.finish_reason,
+            usage=usage,
+            attempts=attempts,
+            seconds=round(seconds, 6),
+            endpoint=self.provider,
+            not_applied=delivery.not_applied,
+        )
+
+    async def _deliver(self, request: Request) -> Delivery:
+        """One answer: attempts with back-off, and the wording the endpoint takes."""
+        model = self._model_of(request)
+        dialect = known = self._dialects.get(model, Dialect())
+        pause = _Pause(self._attempts_max, self._patience_seconds)
+        attempts = 0
+        while True:
+            attempts += 1
+            try:
+                wire, seconds = await self._attempt(request, model, dialect)
+            except RequestRefused as refusal:
+                dialect = self._reworded(dialect, refusal, request)
+            except ProviderError as error:
+                if isinstance(error, RateLimited):
+                    self._count(rate_limited=1)
+                await self._sleep(pause.after(error, attempts))
+            else:
+                if dialect != known:
+                    self._learn(model, dialect)
+                return Delivery(wire=wire, attempts=attempts, seconds=seconds, not_applied=dialect.not_applied(request))
+
+    async def _attempt(self, request: Request, model: str, dialect: Dialect) -> tuple[WireReply, float]:
+        transport = self._connected()
+        async with self._gate.slot():
+            body = dialect.body(request, model)
+            headers = {"x-personalab-replicate": str(request.replicate)} if request.replicate else {}
+            self._count(sent=1)
+            started = time.perf_counter()
+            wire = await transport.send(body, headers)
+            self._count(usage=wire.usage)
+            return wire, time.perf_counter() - started
+
+    def _reworded(self, dialect: Dialect, refusal: RequestRefused, request: Request) -> Dialect:
+        if is_about_pictures(refusal, request):
+            raise ImagesUnsupported(
+                f"model {refusal.model!r} takes no images ({refusal}); use a model with vision for stage "
+                f"{request.stage}, or start from a text description",
+                endpoint=refusal.endpoint,
+                model=refusal.model,
+                status=refusal.status,
+            ) from None
+        lesson = dialect.learn(refusal, request)
+        if lesson is None:
+            raise refusal
+        return lesson
+
+    def _learn(self, model: str, lesson: Dialect) -> None:
+        with self._lock:
+            before = self._dialects.get(model, Dialect())
+            self._dialects[model] = before.with_lessons(lesson)
+        for name in lesson.left_out:
+            if name not in before.left_out:
+                warnings.warn(f"model {model!r} takes no {name}: it was not applied", NotApplied, stacklevel=2)
+
+    def _connected(self) -> Transport:
+        with self._lock:
+            if self._transport is None:
+                self._transport = self._new_transport()
+            return self._transport
+
+    def _new_transport(self) -> Transport:
+        if not self.offline:
+            url = self._settings.api_base or OPENAI_URL
+            return OpenAITransport(url, self._settings.api_key, self._timeout_seconds)
+        from personalab.offline.embedded import embedded_url
+
+        return OpenAITransport(embedded_url(), None, self._timeout_seconds)
+
+    def _count(self, usage: Usage | None = None, **steps: int) -> None:
+        with self._lock:
+            counts = self._counts
+            update: dict[str, object] = {name: getattr(counts, name) + step for name, step in steps.items()}
+            if usage is not None:
+                update["usage"] = counts.usage + usage
+            self._counts = counts.model_copy(update=update)
+
+
+class _Pause:
+    """How long to wait after a failed attempt, and when to give up."""
+
+    def __init__(self, attempts_max: int, patience_seconds: float) -> None:
+        self._attempts_left = attempts_max
+        self._patience_left = patience_seconds
+        self._backoff = config.BACKOFF_FIRST_SECONDS
+
+    def after(self, error: ProviderError, attempts: int) -> float:
+        """Seconds to wait, or the error itself when nothing is gained by waiting.
+
+        A rate limit costs patience only: it says that the request is good and the time is not.
+        """
+        if not error.passing:
+            raise error
+        if not isinstance(error, RateLimited):
+            self._attempts_left -= 1
+        wait = error.retry_after
+        if wait is None:
+            wait = self._backoff
+            self._backoff = min(config.BACKOFF_MAX_SECONDS, 2 * self._backoff)
+        wait *= random.uniform(1, 1.25)  # so that requests refused together do not come back together
+        self._patience_left -= wait
+        if self._attempts_left <= 0 or self._patience_left < 0:
+            raise type(error)(
+                f"{error}; gave up after {attempts} attempts",
+                endpoint=error.endpoint,
+                model=error.model,
+                status=error.status,
+                retry_after=error.retry_after,
+            )
+        return wait
+
+
+def _judge(wire: WireReply, request: Request, check: Check | None) -> None:
+    if wire.refusal or wire.finish_reason == "content_filter":
+        raise ReplyRefused(request.stage, f"the model declined: {(wire.refusal or 'content filter')[:200]!r}", text=wire.text)
+    if wire.finish_reason == "length":
+        raise ReplyTruncated(request.stage, f"the reply was cut off after {len(wire.text)} characters", text=wire.text)
+    if check is not None:
+        check(wire.text)
+    elif request.answer and find_object(wire.text) is None:
+        raise ReplyInvalid(request.stage, "no JSON object in the reply", text=wire.text)
+
+
+def _model(settings: Settings, offline: bool) -> str:
+    if offline:
+        model = settings.model or OFFLINE_MODEL
+        _must_be_offline(model)
+        return model
+    if settings.model is None:
+        raise ConfigError("which model? set PERSONALAB_MODEL or give model=…: an endpoint is set, but no model")
+    return settings.model
+
+
+def _must_be_offline(model: str) -> None:
+    if not model.startswith(OFFLINE_MODEL):
+        raise ConfigError(
+            f"model {model!r} needs an endpoint: set OPENAI_API_KEY, or OPENAI_BASE_URL for a server of your own "
+            f"(without them the embedded provider answers, as {OFFLINE_MODEL!r})"
+        )
+
+
+def _provider(settings: Settings, transport: Transport | None) -> str:
+    return (transport.endpoint if transport else settings.api_base or OPENAI_URL).rstrip("/")
+
+

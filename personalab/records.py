@@ -1,0 +1,118 @@
+"""The values that flow: messages, requests, replies, usage.
+
+Frozen and equal by content. They know nothing of files, networks or time zones; whoever stores them adds that.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+JsonObject = dict[str, Any]
+
+
+class Record(BaseModel):
+    """A frozen value that refuses unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SamplingParams(Record):
+    """What steers sampling. None means: not sent, so the endpoint's own default holds."""
+
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    seed: int | None = None
+    max_tokens: int | None = Field(default=None, gt=0)
+
+
+class Usage(Record):
+    """Tokens paid for. None is unknown, never 0, and unknown plus anything stays unknown."""
+
+    input_tokens: int | None = 0
+    output_tokens: int | None = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            input_tokens=_sum(self.input_tokens, other.input_tokens),
+            output_tokens=_sum(self.output_tokens, other.output_tokens),
+        )
+
+    @property
+    def tokens(self) -> int | None:
+        """Input and output tokens together."""
+        return _sum(self.input_tokens, self.output_tokens)
+
+
+def _sum(left: int | None, right: int | None) -> int | None:
+    return None if left is None or right is None else left + right
+
+
+class Picture(Record):
+    """An image as it is sent: upright, without metadata, at most the configured size.
+
+    `sha256` is of the pixels, so neither metadata nor an encoder's version changes it. `data` is the encoded file and
+    is left out of reprs and of everything stored.
+    """
+
+    sha256: str
+    width: int
+    height: int
+    media_type: str = "image/png"
+    data: bytes = Field(default=b"", exclude=True, repr=False)
+
+
+class Message(Record):
+    """One chat message: text, and pictures in front of it."""
+
+    role: Literal["system", "user", "assistant"]
+    text: str
+    pictures: tuple[Picture, ...] = ()
+
+
+class Schema(Record):
+    """The JSON schema a reply has to fit."""
+
+    name: str
+    body: JsonObject
+
+
+class Request(Record):
+    """What is asked of a model. `stage` is a label; `replicate` asks the same again on purpose."""
+
+    stage: str
+    model: str | None = None
+    messages: tuple[Message, ...]
+    sampling: SamplingParams = SamplingParams()
+    answer: Schema | None = None
+    replicate: int = Field(default=0, ge=0)
+
+
+class Reply(Record):
+    """What came back.
+
+    `usage` counts every attempt that was paid, also those whose answer did not fit. `seconds` is the time at the
+    endpoint over all attempts, without waiting for a slot. A cached reply keeps the usage and seconds of the
+    original. `not_applied` names sampling params the model does not take.
+    """
+
+    text: str
+    model: str
+    finish_reason: str = "stop"
+    usage: Usage = Usage()
+    attempts: int = 1
+    seconds: float = 0.0
+    cached: bool = False
+    endpoint: str = ""
+    not_applied: tuple[str, ...] = ()
+
+
+def explain(error: ValidationError) -> str:
+    """A pydantic error in one line: where, and what is wrong there."""
+    problems = []
+    for detail in error.errors(include_url=False, include_context=False, include_input=False):
+        path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in detail["loc"]).lstrip(".")
+        message = detail["msg"].removeprefix("Value error, ")
+        problems.append(f"{path}: {message}" if path else message)
+    return "; ".join(problems)

@@ -1,0 +1,273 @@
+"""A run: one image (or description) on its way to one card; saved, loaded and found.
+
+The run file holds every request and reply. Frames, views and judges read it; there is no second log.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock
+from pydantic import ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
+
+from personalab.cards import CharacterCard
+from personalab.errors import OutputError, PersonalabError, ReplyError, unknown
+from personalab.files import write_whole
+from personalab.names import slug
+from personalab.personas import assemble
+from personalab.records import JsonObject, Record, Reply, Request, Usage, explain
+from personalab.schemas import StageOutput
+from personalab.stages import STAGES, Brief
+
+RUN_VERSION = 1
+StageStatus = Literal["done", "failed", "skipped"]
+
+_OUTPUTS: dict[str, type[StageOutput]] = {stage.name: stage.output for stage in STAGES}
+
+
+class AnyOutput(StageOutput):
+    """The output of a stage this version does not know, as it was stored."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+
+class Failure(Record):
+    """An error as it is stored: its kind, its one line, and what was paid for it."""
+
+    kind: str
+    message: str
+    usage: Usage | None = None
+
+    @classmethod
+    def of(cls, error: PersonalabError) -> Failure:
+        """What is kept of an error."""
+        usage = error.usage if isinstance(error, ReplyError) and isinstance(error.usage, Usage) else None
+        return cls(kind=type(error).__name__, message=str(error), usage=usage)
+
+
+class StageRecord(Record):
+    """One stage of a run. `started` and `ended` are seconds since the run began."""
+
+    stage: str
+    status: StageStatus
+    prompt: str = ""
+    prompt_sha256: str = ""
+    key: str = ""
+    request: Request | None = None
+    reply: Reply | None = None
+    output: SerializeAsAny[StageOutput] | None = None
+    error: Failure | None = None
+    started: float = 0.0
+    ended: float = 0.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _typed(cls, data: Any) -> Any:
+        if isinstance(data, dict) and isinstance(data.get("output"), dict):
+            output = _OUTPUTS.get(data["stage"], AnyOutput)
+            return {**data, "output": output.model_validate(data["output"])}
+        return data
+
+    @property
+    def paid(self) -> Usage:
+        """Tokens this stage cost in this run: none if its reply came from the cache."""
+        if self.error and self.error.usage:
+            return self.error.usage
+        return self.reply.usage if self.reply and not self.reply.cached else Usage()
+
+
+class Run(Record):
+    """One image or description on its way to one card.
+
+    `card_tokens` counts the card's tokens by field, with `permanent` and `total` (estimates, see `tokens`).
+    `portrait` is the picture as PNG bytes; it is not stored in the run file, but in the persona's PNG.
+    """
+
+    version: int = RUN_VERSION
+    name: str
+    source: str | None = None
+    brief: Brief
+    replicate: int = 0
+    model: str = ""
+    stages: dict[str, StageRecord] = {}
+    begun: str = ""
+    seconds: float = 0.0
+    card_tokens: dict[str, int] = {}
+    portrait: bytes | None = Field(default=None, exclude=True, repr=False)
+
+    @property
+    def outputs(self) -> Mapping[str, StageOutput]:
+        """What the stages gave so far."""
+        return {name: record.output for name, record in self.stages.items() if record.output is not None}
+
+    def __getitem__(self, stage: str) -> Any:
+        """The output of a stage.
+
+        Raises:
+            ConfigError: no such stage has run; names the nearest.
+            PersonalabError: it has failed; the message is the stage's own.
+        """
+        record = self.stages.get(stage)
+        if record is None:
+            raise unknown("stage of this run", stage, self.stages)
+        if record.output is None:
+            raise PersonalabError(record.error.message if record.error else f"stage {stage} gave nothing")
+        return record.output
+
+    @property
+    def status(self) -> Literal["done", "partial", "failed"]:
+        """`done`: every stage is there. `partial`: some failed, the card lacks their part. `failed`: no card."""
+        if "core_persona" not in self.outputs:
+            return "failed"
+        return "done" if all(record.status == "done" for record in self.stages.values()) else "partial"
+
+    @property
+    def errors(self) -> tuple[str, ...]:
+        """The errors of the stages that failed, one line each."""
+        return tuple(record.error.message for record in self.stages.values() if record.error)
+
+    @property
+    def paid(self) -> Usage:
+        """Tokens paid in this run; what came from the cache cost nothing."""
+        return sum((record.paid for record in self.stages.values()), Usage())
+
+    @property
+    def calls(self) -> int:
+        """Requests that were sent for this run, repeated ones included."""
+        return sum(record.reply.attempts for record in self.stages.values() if record.reply and not record.reply.cached)
+
+    @property
+    def card(self) -> CharacterCard:
+        """The persona as a character card.
+
+        Raises:
+            PersonalabError: the core persona is missing.
+        """
+        if "core_persona" not in self.outputs:
+            raise PersonalabError("; ".join(self.errors) or f"run {self.name}: stage core_persona has not run")
+        return assemble(self.outputs, self.brief, self.model, self._provenance())
+
+    def save(self, folder: Path | str) -> SavedRun:
+        """Write run file, card as JSON and card as PNG (for a run with a picture) into a folder.
+
+        Two images of one name in different places get a short hash in the name; the same image twice gets one file.
+
+        Raises:
+            OutputError: the folder cannot be written.
+            CardInvalid: the card breaks its specification; the run file is written all the same.
+        """
+        return _save(self, Path(folder))
+
+    def _provenance(self) -> JsonObject:
+        # Only what decides the persona, and nothing of the day it was made: the same persona is the same bytes.
+        return {
+            "model": self.model,
+            "replicate": self.replicate,
+            "picture_sha256": self.brief.picture.sha256 if self.brief.picture else None,
+            "instructions": self.brief.instructions,
+            "stages": {
+                name: _stage_provenance(record, record.request, record.reply)
+                for name, record in self.stages.items()
+                if record.request and record.reply
+            },
+            "missing": sorted(name for name, record in self.stages.items() if record.output is None),
+        }
+
+    def _repr_html_(self) -> str:
+        from personalab.views import run_html
+
+        return run_html(self.name, self.outputs, self.portrait, self.errors)
+
+    def __str__(self) -> str:
+        from personalab.views import run_text
+
+        return run_text(self.name, self.outputs, self.errors)
+
+
+class SavedRun(Record):
+    """Where a run lies. `card` and `portrait` are None where there is none."""
+
+    run: Path
+    card: Path | None = None
+    portrait: Path | None = None
+
+
+def load_run(path: Path | str) -> Run:
+    """A run from its file, with the portrait beside it if there is one.
+
+    Raises:
+        OutputError: the file is missing or is no run file.
+    """
+    path = Path(path)
+    try:
+        run = Run.model_validate(json.loads(path.read_bytes()))
+    except ValidationError as error:
+        raise OutputError(f"{path} is no run file: {explain(error)}") from error
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{path} cannot be read as a run file: {error}") from error
+    portrait = path.with_name(path.name.removesuffix("_run.json") + "_persona.png")
+    return run.model_copy(update={"portrait": portrait.read_bytes()}) if portrait.is_file() else run
+
+
+def find_runs(folder: Path | str) -> Iterator[Run]:
+    """The runs of a folder by name."""
+    for path in sorted(Path(folder).glob("*_run.json")):
+        yield load_run(path)
+
+
+def _stage_provenance(record: StageRecord, request: Request, reply: Reply) -> JsonObject:
+    return {
+        "model": reply.model,
+        "prompt": Path(record.prompt).name,
+        "prompt_sha256": record.prompt_sha256,
+        "sampling": request.sampling.model_dump(exclude_none=True),
+        "not_applied": list(reply.not_applied),
+        "key": record.key,
+    }
+
+
+def _save(run: Run, folder: Path) -> SavedRun:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".names.lock")
+        lock.acquire()
+    except OSError as error:
+        raise OutputError(f"cannot write into {folder}: {error.strerror or error}; choose another folder") from error
+    with lock:  # from choosing the name until the run file, which claims it
+        stem = _free_stem(run, folder)
+        content = json.dumps(run.model_dump(mode="json"), ensure_ascii=False, indent=1)
+        run_path = write_whole(folder / f"{stem}_run.json", content.encode())
+    if run.status == "failed":
+        return SavedRun(run=run_path)
+    card = write_whole(folder / f"{stem}_persona.json", run.card.to_json())
+    if run.portrait is None:
+        return SavedRun(run=run_path, card=card)
+    portrait = write_whole(folder / f"{stem}_persona.png", run.card.to_png(run.portrait))
+    return SavedRun(run=run_path, card=card, portrait=portrait)
+
+
+def _free_stem(run: Run, folder: Path) -> str:
+    stem = slug(run.name)
+    if _is_free(folder / f"{stem}_run.json", run):
+        return stem
+    return f"{stem}-{hashlib.sha256(_start(run.brief).encode()).hexdigest()[:8]}"
+
+
+def _is_free(path: Path, run: Run) -> bool:
+    """Whether a run file is not there, or is of the same image: the same file, or the same pixels."""
+    try:
+        other = json.loads(path.read_bytes())
+        brief = Brief.model_validate(other["brief"])
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError, KeyError, TypeError):
+        return True  # damaged: there is nothing in it that could be lost
+    return (run.source is not None and other.get("source") == run.source) or _start(brief) == _start(run.brief)
+
+
+def _start(brief: Brief) -> str:
+    return brief.picture.sha256 if brief.picture else brief.description

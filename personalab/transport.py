@@ -1,0 +1,223 @@
+"""The one seam to a provider, one method wide, and the one place where its errors are translated.
+
+Everything else thinks in requests and replies; here they become HTTP, by way of the `openai` package.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import json
+import time
+import weakref
+from collections.abc import AsyncGenerator, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pydantic import SecretStr
+
+from personalab.config import CONNECT_TIMEOUT_SECONDS, TIMEOUT_SECONDS
+from personalab.errors import (
+    KeyRefused,
+    ModelNotFound,
+    ProviderError,
+    ProviderUnreachable,
+    QuotaExhausted,
+    RateLimited,
+    RequestRefused,
+)
+from personalab.records import JsonObject, Record, Usage
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+_MESSAGE_CHARACTERS = 400
+_QUOTA_CODES = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "insufficient_balance")
+
+
+class WireReply(Record):
+    """A reply as it came: text, who answered, why it stopped, what it cost, what was declined."""
+
+    text: str
+    model: str
+    finish_reason: str
+    usage: Usage
+    refusal: str | None = None
+
+
+class Transport(Protocol):
+    """Carries one chat-completions body to a provider."""
+
+    endpoint: str
+
+    async def send(self, body: JsonObject, headers: Mapping[str, str]) -> WireReply:
+        """The reply, or a ProviderError."""
+        ...
+
+
+class OpenAITransport:
+    """The `openai` package's client, over aiohttp, one a loop, closed when its loop ends."""
+
+    def __init__(self, endpoint: str, api_key: SecretStr | None, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+        self.endpoint = endpoint.rstrip("/")
+        self._key = api_key or SecretStr("no-key")
+        self._timeout_seconds = timeout_seconds
+        self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Keeper] = weakref.WeakKeyDictionary()
+
+    def __repr__(self) -> str:
+        return f"OpenAITransport({self.endpoint!r})"
+
+    async def send(self, body: JsonObject, headers: Mapping[str, str]) -> WireReply:
+        """The reply to a chat-completions body.
+
+        Raises:
+            ProviderError: of the kind that says what happened; never any other library's error.
+        """
+        import httpx2
+        import openai
+
+        client = await self._client()
+        try:
+            response = await client.post(
+                "/chat/completions", cast_to=httpx2.Response, body=body, options={"headers": dict(headers)}
+            )
+            content = response.content
+        except (openai.OpenAIError, httpx2.HTTPError, OSError) as error:
+            # The cause is left out on purpose: its traceback may hold what a server echoes of the key.
+            raise self._translated(error, str(body.get("model"))) from None
+        return _wire_reply(content, self.endpoint, str(body.get("model")))
+
+    async def _client(self) -> AsyncOpenAI:
+        loop = asyncio.get_running_loop()
+        keeper = self._clients.get(loop)
+        if keeper is None:
+            keeper = self._clients[loop] = Keeper(self._new_client())
+            await keeper.open()
+        return keeper.client
+
+    def _new_client(self) -> AsyncOpenAI:
+        import httpx2
+        import openai
+
+        timeout = httpx2.Timeout(self._timeout_seconds, connect=CONNECT_TIMEOUT_SECONDS)
+        # No limit on connections: the gate is the one place that limits. No retries: the pool's attempts are the only ones.
+        http = openai.DefaultAioHttpClient(
+            timeout=timeout, limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None)
+        )
+        return openai.AsyncOpenAI(
+            api_key=self._key.get_secret_value(),
+            base_url=self.endpoint,
+            max_retries=0,
+            timeout=timeout,
+            http_client=http,
+        )
+
+    def _translated(self, error: Exception, model: str) -> ProviderError:
+        import openai
+
+        if isinstance(error, openai.APIStatusError):
+            return _from_status(error, self.endpoint, model, self._key)
+        # The client calls a refused connection a time-out as well, so only its cause says which it was.
+        cause = str(error.__cause__ or error) or type(error).__name__
+        return ProviderUnreachable(
+            f"{self.endpoint}: no answer ({_short(cause, self._key)}); is the server running and the base URL right?",
+            endpoint=self.endpoint,
+            model=model,
+        )
+
+
+class Keeper:
+    """Closes a client when its loop ends.
+
+    `asyncio.run` and every other proper end of a loop closes the async generators that were started in it, so a
+    generator that waits with the client in its hands is told in time, without anybody having to close the pool.
+    """
+
+    def __init__(self, client: AsyncOpenAI) -> None:
+        self.client = client
+        self._held = self._hold()
+
+    async def open(self) -> None:
+        await anext(self._held)
+
+    async def _hold(self) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            await self.client.close()
+
+
+def _wire_reply(content: bytes, endpoint: str, model: str) -> WireReply:
+    try:
+        data = json.loads(content)
+        choice = data["choices"][0]
+        message = choice["message"]
+        usage = data.get("usage") or {}
+        return WireReply(
+            text=_whole(message.get("content")),
+            model=str(data.get("model") or model),
+            finish_reason=str(choice.get("finish_reason") or "stop"),
+            usage=Usage(input_tokens=usage.get("prompt_tokens"), output_tokens=usage.get("completion_tokens")),
+            refusal=message.get("refusal") or None,
+        )
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        # A gateway's page, an error in a 200, a body cut off: the same request may fare better.
+        raise ProviderUnreachable(
+            f"{endpoint}: answered 200 with something that is no chat completion: {_short(content[:200].decode('utf-8', 'replace'))}",
+            endpoint=endpoint,
+            model=model,
+            status=200,
+        ) from error
+
+
+def _whole(content: Any) -> str:
+    """The text of a message; some servers send a list of parts. Half a surrogate pair becomes U+FFFD."""
+    if isinstance(content, list):
+        content = "".join(part.get("text", "") for part in content if isinstance(part, dict))
+    return (content or "").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _from_status(error: Any, endpoint: str, model: str, key: SecretStr) -> ProviderError:
+    status = int(error.status_code)
+    body = error.body if isinstance(error.body, dict) else {}
+    code = str(body.get("code") or body.get("type") or "")
+    said = _short(str(body.get("message") or error.message or error), key)
+    about: dict[str, Any] = {"endpoint": endpoint, "model": model, "status": status}
+    wait = retry_after(error.response.headers)
+    if status in (402, 429) and (status == 402 or code in _QUOTA_CODES):
+        return QuotaExhausted(f"{endpoint}: no quota left: {said}; mend the account's billing or use another key", **about)
+    if status == 429:
+        return RateLimited(f"{endpoint}: rate limit: {said}; lower max_concurrent or wait", retry_after=wait, **about)
+    if status in (401, 403):
+        return KeyRefused(f"{endpoint}: the key is refused ({status}): {said}; check OPENAI_API_KEY", **about)
+    if status == 404:
+        return ModelNotFound(f"{endpoint}: not found: model {model!r}: {said}; check PERSONALAB_MODEL and OPENAI_BASE_URL", **about)
+    if status in (408, 409) or status >= 500:
+        return ProviderUnreachable(f"{endpoint}: server error {status}: {said}", retry_after=wait, **about)
+    refusal = RequestRefused(f"{endpoint}: request refused ({status}): {said}", **about)
+    refusal.parameter = str(body["param"]) if body.get("param") else None
+    return refusal
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait by `retry-after-ms`, or `Retry-After` in seconds or as a date; None if neither is there."""
+    try:
+        if milliseconds := headers.get("retry-after-ms"):
+            return max(0.0, float(milliseconds) / 1000)
+        value = headers.get("retry-after")
+        if not value:
+            return None
+        try:
+            return max(0.0, float(value))
+        except ValueError:
+            return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, TypeError):
+        return None
+
+
+def _short(text: str, key: SecretStr | None = None) -> str:
+    secret = key.get_secret_value() if key else ""
+    if len(secret) >= 6:
+        text = text.replace(secret, "[key]")
+    text = " ".join(text.split())
+    return text if len(text) <= _MESSAGE_CHARACTERS else text[:_MESSAGE_CHARACTERS] + " …"
+

@@ -1,0 +1,150 @@
+"""Shared by all tests: an isolated environment, a provider that follows a script, pictures."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from PIL import Image
+
+from personalab.pipeline import Pipeline
+from personalab.pool import LLMPool
+
+VARIABLES = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "PERSONALAB_MODEL", "MAX_CONCURRENT", "PERSONALAB_OUTPUTS")
+PORTRAITS = Path(__file__).parents[1] / "data" / "portraits"
+
+Answer = Callable[[dict[str, Any]], "web.Response | str"]
+
+
+@pytest.fixture(autouse=True)
+def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No settings from outside; outputs and cache in the test's own folder."""
+    for variable in VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+DROPPED = web.Response()
+"""From a script: the connection is dropped instead of an answer."""
+
+
+class ScriptedProvider:
+    """A real HTTP server that answers as it is told and remembers what it was asked.
+
+    `script` is called with the body of each request and gives a Response or the text of a good reply.
+    """
+
+    def __init__(self) -> None:
+        self.bodies: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        self.script: Answer = lambda body: "{}"
+        self.wait: Callable[[dict[str, Any]], Any] | None = None
+        self.in_flight = 0
+        self.most_in_flight = 0
+        self.url = ""
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        self.bodies.append(body)
+        self.headers.append(dict(request.headers))
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            if self.wait is not None:
+                await self.wait(body)
+            said = self.script(body)
+            if said is DROPPED and request.transport is not None:
+                request.transport.close()
+            return said if isinstance(said, web.StreamResponse) else reply(said)
+        finally:
+            self.in_flight -= 1
+
+
+def reply(text: str | None, *, finish_reason: str = "stop", refusal: str | None = None, model: str = "scripted") -> web.Response:
+    """A chat completion."""
+    message = {"role": "assistant", "content": text, "refusal": refusal}
+    return web.json_response(
+        {
+            "id": "1",
+            "object": "chat.completion",
+            "created": 0,
+            "model": model,
+            "choices": [{"index": 0, "message": message, "finish_reason": finish_reason}],
+            "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15},
+        }
+    )
+
+
+def failure(status: int, message: str = "no", *, headers: dict[str, str] | None = None, **fields: Any) -> web.Response:
+    """An error in OpenAI's form."""
+    return web.json_response({"error": {"message": message, "type": "error", **fields}}, status=status, headers=headers)
+
+
+@pytest.fixture
+def provider() -> Iterator[ScriptedProvider]:
+    """A scripted provider on a loopback port, in a thread of its own, so that any event loop can ask it."""
+    scripted = ScriptedProvider()
+    loop = asyncio.new_event_loop()
+    ready = threading.Event()
+
+    async def start() -> web.AppRunner:
+        app = web.Application(client_max_size=64 << 20)
+        app.router.add_post("/v1/chat/completions", scripted.answer)
+        runner = web.AppRunner(app, shutdown_timeout=0)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        port = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
+        scripted.url = f"http://127.0.0.1:{port}/v1"
+        ready.set()
+        return runner
+
+    def serve() -> None:
+        asyncio.set_event_loop(loop)
+        runner = loop.run_until_complete(start())
+        loop.run_forever()
+        loop.run_until_complete(runner.cleanup())
+        loop.close()
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    assert ready.wait(10)
+    yield scripted
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(10)
+
+
+async def no_wait(seconds: float) -> None:
+    """For `sleep=`: tests do not wait, but let others run."""
+    await asyncio.sleep(0)
+
+
+@pytest.fixture
+def make_pool(provider: ScriptedProvider, tmp_path: Path) -> Callable[..., LLMPool]:
+    """Makes pools that ask the scripted provider."""
+
+    def make(**options: Any) -> LLMPool:
+        defaults = {"api_key": "sk-test-marker", "api_base": provider.url, "model": "scripted", "cache_dir": tmp_path / "cache", "sleep": no_wait}
+        return LLMPool(**(defaults | options))
+
+    return make
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> Pipeline:
+    """A pipeline on the embedded provider."""
+    return Pipeline(LLMPool(cache_dir=tmp_path / "cache"))
+
+
+def picture_bytes(colour: str | tuple[int, int, int] = "teal", size: tuple[int, int] = (64, 96), format: str = "PNG", **options: Any) -> bytes:
+    """An image file of one colour."""
+    file = io.BytesIO()
+    Image.new("RGB", size, colour).save(file, format, **options)
+    return file.getvalue()
