@@ -283,7 +283,7 @@ def _parsed(content: bytes, name: str) -> Any:
     try:
         return card_format.from_bytes(content)
     except ValueError as error:
-        raise CardError(name, f"is no card in JSON: {error}; export it as PNG or JSON") from error
+        raise CardError(name, f"cannot be read as JSON: {error}; export it as PNG or JSON") from error
 
 
 def _upgraded(document: Any) -> Any:

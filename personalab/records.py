@@ -88,6 +88,14 @@ class Request(Record):
     answer: Schema | None = None
     replicate: int = Field(default=0, ge=0)
 
+    def __str__(self) -> str:
+        """The prompt as it is read: each message under its role."""
+        parts = []
+        for message in self.messages:
+            pictures = "".join(f"[picture {picture.width}×{picture.height} {picture.sha256[:8]}]\n" for picture in message.pictures)
+            parts.append(f"── {message.role} ──\n{pictures}{message.text}")
+        return "\n\n".join(parts)
+
 
 class Reply(Record):
     """What came back.

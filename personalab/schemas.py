@@ -69,6 +69,10 @@ class StageOutput(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    def __str__(self) -> str:
+        """The output as indented JSON, for reading."""
+        return self.model_dump_json(indent=2)
+
 
 class CorePersona(StageOutput):
     """Stage 1: who this is, in the fields of a character card."""

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 -- texts stand on one line each, as in a card
 """Three good cards, in English, Chinese and Spanish, for the tests of cards. Every value is fresh at each call."""
 
 import copy
@@ -62,7 +63,7 @@ _ENGLISH = {
     "first_mes": (
         '*The gates are shut and the lamp is already lit.* "You are late by forty minutes, which the water does not '
         'mind and I do. Tie up at the second ring, the first one comes out of the wall if anybody leans on it." '
-        '*She holds out a coil of blue rope without looking up from the ledger, where the last line is still wet.* '
+        "*She holds out a coil of blue rope without looking up from the ledger, where the last line is still wet.* "
         '"I write down every boat that passes, its length and what the weather did, so I need a name for yours. '
         'What do I put, and are you staying the night?" 🚣'
     ),
@@ -94,8 +95,18 @@ _ENGLISH = {
     "character_book": book(
         "Moira Kettley · 1",
         [
-            entry(0, "The ledger", ["ledger", "logbook"], "Moira keeps a ledger of all boats since 2009. She reads it aloud when she cannot sleep."),
-            entry(1, "Dessa Howe", ["Dessa Howe", "Dessa"], "Dessa Howe, 44, runs the chandlery and owes Moira a kettle. They have not spoken since March."),
+            entry(
+                0,
+                "The ledger",
+                ["ledger", "logbook"],
+                "Moira keeps a ledger of all boats since 2009. She reads it aloud when she cannot sleep.",
+            ),
+            entry(
+                1,
+                "Dessa Howe",
+                ["Dessa Howe", "Dessa"],
+                "Dessa Howe, 44, runs the chandlery and owes Moira a kettle. They have not spoken since March.",
+            ),
         ],
     ),
     "extensions": {
@@ -108,14 +119,20 @@ _ENGLISH = {
             "location": "Fenny Lock",
             "appearance": "cropped grey hair, mended coat",
             "tweet_strategy": {"content_types": [{"name": "boats", "weight": 1.0}]},
-            "tweets": [{"content_type": "boats", "text": "seven boats today and one of them was called Regret 🚤"}],
-            "social_network": {"close_friends": [person("Dessa Howe", 44)], "past_relationships": [], "online_friends": []},
+            "tweets": [
+                {"content_type": "boats", "text": "seven boats today and one of them was called Regret 🚤"}
+            ],
+            "social_network": {
+                "close_friends": [person("Dessa Howe", 44)],
+                "past_relationships": [],
+                "online_friends": [],
+            },
             "authenticity": {"flaws": []},
             "visual_profile": {"outfits": ["mended coat"]},
             "provenance": {"model": "personalab-offline", "picture_sha256": None},
         }
     },
-}  # fmt: skip
+}
 
 _CHINESE = {
     **_ENGLISH,
@@ -134,11 +151,21 @@ _CHINESE = {
     "character_book": book(
         "董慧敏 · 1",
         [
-            entry(0, "簿子", ["簿子", "记录"], "董慧敏从2009年起把经过水闸的每一条船都记在簿子里，睡不着的时候就念出声来。"),
-            entry(1, "何桂香", ["何桂香", "桂香"], "何桂香，44岁，开船具店，欠董慧敏一把水壶。两个人从三月起就没有说过话。"),
+            entry(
+                0,
+                "簿子",
+                ["簿子", "记录"],
+                "董慧敏从2009年起把经过水闸的每一条船都记在簿子里，睡不着的时候就念出声来。",
+            ),
+            entry(
+                1,
+                "何桂香",
+                ["何桂香", "桂香"],
+                "何桂香，44岁，开船具店，欠董慧敏一把水壶。两个人从三月起就没有说过话。",
+            ),
         ],
     ),
-}  # fmt: skip
+}
 
 _SPANISH = {
     **_ENGLISH,
@@ -182,25 +209,43 @@ _SPANISH = {
     "character_book": book(
         "Remedios Oñate · 1",
         [
-            entry(0, "El libro", ["libro", "registro"], "Remedios apunta desde 2009 todos los barcos en un libro y lo lee en voz alta cuando no duerme."),
-            entry(1, "Casilda Reverte", ["Casilda Reverte", "Casilda"], "Casilda Reverte, de 44 años, vende cabos y aparejos y le debe a Remedios una tetera."),
+            entry(
+                0,
+                "El libro",
+                ["libro", "registro"],
+                "Remedios apunta desde 2009 todos los barcos en un libro y lo lee en voz alta cuando no duerme.",
+            ),
+            entry(
+                1,
+                "Casilda Reverte",
+                ["Casilda Reverte", "Casilda"],
+                "Casilda Reverte, de 44 años, vende cabos y aparejos y le debe a Remedios una tetera.",
+            ),
         ],
     ),
-}  # fmt: skip
+}
 
 _OWN_CHANGES = {
     "english": {},
     "chinese": {
         "language": "中文",
         "tweets": [{"content_type": "boats", "text": "今天过了七条船，有一条叫后悔号 🚤"}],
-        "social_network": {"close_friends": [person("何桂香", 44)], "past_relationships": [], "online_friends": []},
+        "social_network": {
+            "close_friends": [person("何桂香", 44)],
+            "past_relationships": [],
+            "online_friends": [],
+        },
     },
     "spanish": {
         "language": "Español",
         "tweets": [{"content_type": "boats", "text": "hoy siete barcos y uno se llamaba Remordimiento 🚤"}],
-        "social_network": {"close_friends": [person("Casilda Reverte", 44)], "past_relationships": [], "online_friends": []},
+        "social_network": {
+            "close_friends": [person("Casilda Reverte", 44)],
+            "past_relationships": [],
+            "online_friends": [],
+        },
     },
-}  # fmt: skip
+}
 _CARDS = {"english": _ENGLISH, "chinese": _CHINESE, "spanish": _SPANISH}
 LANGUAGES = tuple(_CARDS)
 
