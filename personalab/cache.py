@@ -29,7 +29,10 @@ def identity(request: Request, model: str, provider: str) -> JsonObject:
         "version": CACHE_VERSION,
         "provider": provider,
         "model": model,
-        "messages": [_message(message.role, message.text, [p.sha256 for p in message.pictures]) for message in request.messages],
+        "messages": [
+            _message(message.role, message.text, [p.sha256 for p in message.pictures])
+            for message in request.messages
+        ],
         "sampling": request.sampling.model_dump(exclude_none=True),
         "schema": request.answer.body if request.answer else None,
         "replicate": request.replicate,
@@ -105,7 +108,12 @@ class Cache:
         )
         if nearest is None:
             return Why(key=key, cached=False)
-        return Why(key=key, cached=False, nearest=nearest["key"], differences=_differences(_parts(nearest["identity"]), parts))
+        return Why(
+            key=key,
+            cached=False,
+            nearest=nearest["key"],
+            differences=_differences(_parts(nearest["identity"]), parts),
+        )
 
     def _entries(self) -> Iterator[JsonObject]:
         for path in sorted(self.folder.glob("??/*.json")):
@@ -170,5 +178,7 @@ def _shown(value: Any) -> str:
 def _told(difference: Difference) -> str:
     if "\n" not in difference.stored + difference.asked:
         return f"  {difference.part}: stored {difference.stored}, asked {difference.asked}"
-    lines = difflib.unified_diff(difference.stored.splitlines(), difference.asked.splitlines(), "stored", "asked", lineterm="", n=0)
+    lines = difflib.unified_diff(
+        difference.stored.splitlines(), difference.asked.splitlines(), "stored", "asked", lineterm="", n=0
+    )
     return f"  {difference.part}:\n" + "\n".join(f"    {line}" for line in lines)

@@ -53,7 +53,16 @@ def timeline(runs: Runs) -> Figure:
             color=alt.Color(
                 "paid:N", title=None, scale=alt.Scale(domain=list(_COLOURS), range=list(_COLOURS.values()))
             ),
-            tooltip=["run", "stage", "status", "seconds", "temperature", "attempts", "input_tokens", "output_tokens"],
+            tooltip=[
+                "run",
+                "stage",
+                "status",
+                "seconds",
+                "temperature",
+                "attempts",
+                "input_tokens",
+                "output_tokens",
+            ],
         )
         .properties(width=520)
     )

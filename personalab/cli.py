@@ -45,7 +45,9 @@ def main() -> int:
     except typer.Exit as stop:
         return stop.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        return _told("interrupted: what is done is kept, and the same command goes on from there", EXIT_INTERRUPTED)
+        return _told(
+            "interrupted: what is done is kept, and the same command goes on from there", EXIT_INTERRUPTED
+        )
     except (ConfigError, PromptError) as error:
         return _told(str(error), EXIT_USAGE)
     except AccessRefused as error:
@@ -56,25 +58,51 @@ def main() -> int:
         sys.stderr.close()
         return EXIT_FAILED
     except Exception as error:
-        if not hasattr(error, "format_message"):  # click's own errors have it; anything else is a bug and shows itself
+        if not hasattr(
+            error, "format_message"
+        ):  # click's own errors have it; anything else is a bug and shows itself
             raise
         return _told(error.format_message(), EXIT_USAGE)
 
 
 @app.command(help="Make a persona from each image, or one from a description.", no_args_is_help=True)
 def persona(
-    images: Annotated[list[Path] | None, typer.Argument(help="Images: PNG, JPEG, WebP, GIF, BMP, TIFF.", show_default=False)] = None,
+    images: Annotated[
+        list[Path] | None, typer.Argument(help="Images: PNG, JPEG, WebP, GIF, BMP, TIFF.", show_default=False)
+    ] = None,
     description: Annotated[str, typer.Option(help="Start from this text instead of an image.")] = "",
-    language: Annotated[str, typer.Option(help="Language the persona is written in, such as English or 中文.")] = "English",
+    language: Annotated[
+        str, typer.Option(help="Language the persona is written in, such as English or 中文.")
+    ] = "English",
     location: Annotated[str, typer.Option(help="Where the persona lives.")] = "",
-    instructions: Annotated[str, typer.Option(help="Your own instructions, added to every stage's prompt.")] = "",
-    model: Annotated[list[str] | None, typer.Option(help="Model for all stages, or stage=model for one. May be repeated. [env: PERSONALAB_MODEL]")] = None,
-    temperature: Annotated[list[str] | None, typer.Option(help="stage=value, such as social_network=1.1. May be repeated.")] = None,
-    prompt: Annotated[list[str] | None, typer.Option(help="stage=file: another prompt template for a stage. May be repeated.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the personas.  [default: outputs/personas]")] = None,
-    max_concurrent: Annotated[int | None, typer.Option(help=f"Requests at once.  [env: MAX_CONCURRENT; default: {MAX_CONCURRENT}]")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Ask everything again, also what the cache has.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list instead of the table.")] = False,
+    instructions: Annotated[
+        str, typer.Option(help="Your own instructions, added to every stage's prompt.")
+    ] = "",
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Model for all stages, or stage=model for one. May be repeated. [env: PERSONALAB_MODEL]"
+        ),
+    ] = None,
+    temperature: Annotated[
+        list[str] | None, typer.Option(help="stage=value, such as social_network=1.1. May be repeated.")
+    ] = None,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(help="stage=file: another prompt template for a stage. May be repeated."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the personas.  [default: outputs/personas]")
+    ] = None,
+    max_concurrent: Annotated[
+        int | None, typer.Option(help=f"Requests at once.  [env: MAX_CONCURRENT; default: {MAX_CONCURRENT}]")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Ask everything again, also what the cache has.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON list instead of the table.")
+    ] = False,
 ) -> int:
     from personalab.pipeline import Pipeline
     from personalab.pool import LLMPool
@@ -82,7 +110,11 @@ def persona(
     if bool(images) == bool(description):
         raise ConfigError("give one or more images, or --description, and not both")
     models = [value for value in model or [] if "=" not in value]
-    pool = LLMPool(model=models[-1] if models else None, max_concurrent=max_concurrent, cache="refresh" if force else "use")
+    pool = LLMPool(
+        model=models[-1] if models else None,
+        max_concurrent=max_concurrent,
+        cache="refresh" if force else "use",
+    )
     pipeline = Pipeline(pool, language=language, location=location, instructions=instructions)
     for stage, value in _pairs([value for value in model or [] if "=" in value], "--model"):
         pipeline = pipeline.vary(stage, model=value)
@@ -98,12 +130,14 @@ def persona(
     return EXIT_OK if all(one.ok for one in made) else EXIT_FAILED
 
 
-@app.command(help="Check and show character cards of any origin: JSON or PNG, V1, V2 or V3.", no_args_is_help=True)
+@app.command(
+    help="Check and show character cards of any origin: JSON or PNG, V1, V2 or V3.", no_args_is_help=True
+)
 def card(
     files: Annotated[list[Path], typer.Argument(help="Card files.")],
 ) -> int:
-    from personalab.cards import read_card
     from personalab.card_checks import check_card
+    from personalab.cards import read_card
     from personalab.views import plain
 
     worst = EXIT_OK
@@ -112,7 +146,11 @@ def card(
         problems = check_card(found.document)
         errors = [problem for problem in problems if problem.level == "error"]
         counts = found.token_counts()
-        print(plain(f"{file}: {found.name} · {found.spec} · {counts['total']} tokens · {len(errors)} errors, {len(problems) - len(errors)} warnings"))
+        print(
+            plain(
+                f"{file}: {found.name} · {found.spec} · {counts['total']} tokens · {len(errors)} errors, {len(problems) - len(errors)} warnings"
+            )
+        )
         for problem in problems:
             print(plain(f"  {problem.level} {problem}"))
         worst = max(worst, EXIT_FAILED if errors else EXIT_OK)
@@ -122,14 +160,23 @@ def card(
 @app.command(help="Serve the embedded provider for any OpenAI client, until Ctrl-C. It is no language model.")
 def offline(
     port: Annotated[int, typer.Option(help="Port on this machine; 0 takes a free one.")] = 8000,
-    fault: Annotated[list[str] | None, typer.Option(help="kind=rate or quirk, such as rate_limit=0.2. May be repeated.")] = None,
-    latency: Annotated[list[str] | None, typer.Option(help="Seconds: 0.2, 0.1..0.5 or stage=2. May be repeated.")] = None,
+    fault: Annotated[
+        list[str] | None, typer.Option(help="kind=rate or quirk, such as rate_limit=0.2. May be repeated.")
+    ] = None,
+    latency: Annotated[
+        list[str] | None, typer.Option(help="Seconds: 0.2, 0.1..0.5 or stage=2. May be repeated.")
+    ] = None,
 ) -> int:
     from personalab.offline.faults import parse_faults
     from personalab.offline.server import serve
 
     faults = parse_faults(fault=fault or [], latency=latency or [])
-    serve("127.0.0.1", port, faults, lambda url: print(f"export OPENAI_BASE_URL={url} PERSONALAB_MODEL=personalab-offline", flush=True))
+    serve(
+        "127.0.0.1",
+        port,
+        faults,
+        lambda url: print(f"export OPENAI_BASE_URL={url} PERSONALAB_MODEL=personalab-offline", flush=True),
+    )
     return EXIT_OK
 
 
@@ -240,7 +287,9 @@ def _print_table(made: list[_Made], counts: PoolCounts) -> None:
             print(plain(f"{one.run.name}: {error}"), file=sys.stderr)
     kept = sum(one.file is not None for one in made)
     tokens = _cell(counts.usage.tokens)
-    print(f"{kept} of {len(made)} personas · {counts.sent} requests sent, {counts.cached + counts.shared} from the cache · {tokens} tokens paid")
+    print(
+        f"{kept} of {len(made)} personas · {counts.sent} requests sent, {counts.cached + counts.shared} from the cache · {tokens} tokens paid"
+    )
     if len(made) == 1 and made[0].ok:
         print(f"\n{made[0].run}")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+from itertools import pairwise
 from typing import Any, Literal
 
 from personalab.errors import RequestRefused
@@ -15,7 +16,7 @@ from personalab.records import JsonObject, Message, Picture, Record, Request, Sc
 
 AnswerMode = Literal["json_schema", "json_object", "text"]
 _MODES: tuple[AnswerMode, ...] = ("json_schema", "json_object", "text")  # from strong to weak
-_WEAKER = dict(zip(_MODES, _MODES[1:], strict=False))
+_WEAKER = dict(pairwise(_MODES))
 _SAMPLING = ("temperature", "top_p", "seed")
 _OTHER_LENGTH = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 # Said of a parameter that is not taken at all. "Must be at most 1" is about its value and nothing to leave out.
@@ -73,7 +74,9 @@ class Dialect(Record):
         """What two requests learnt at the same time, together."""
         return Dialect(
             answer_mode=max(self.answer_mode, other.answer_mode, key=_MODES.index),
-            length_parameter=other.length_parameter if other.length_parameter != "max_tokens" else self.length_parameter,
+            length_parameter=other.length_parameter
+            if other.length_parameter != "max_tokens"
+            else self.length_parameter,
             left_out=tuple(dict.fromkeys((*self.left_out, *other.left_out))),
         )
 
@@ -87,7 +90,9 @@ class Dialect(Record):
 def is_about_pictures(refusal: RequestRefused, request: Request) -> bool:
     """Whether a refusal says that the model takes no images."""
     said = str(refusal).lower()
-    return any(message.pictures for message in request.messages) and any(word in said for word in _PICTURE_WORDS)
+    return any(message.pictures for message in request.messages) and any(
+        word in said for word in _PICTURE_WORDS
+    )
 
 
 def asked_again(request: Request, answer: str, problem: str) -> Request:
@@ -111,7 +116,9 @@ def _with_schema(messages: list[Message], schema: Schema) -> list[Message]:
 def _wire(message: Message) -> JsonObject:
     if not message.pictures:
         return {"role": message.role, "content": message.text}
-    parts: list[JsonObject] = [{"type": "image_url", "image_url": {"url": _data_url(picture)}} for picture in message.pictures]
+    parts: list[JsonObject] = [
+        {"type": "image_url", "image_url": {"url": _data_url(picture)}} for picture in message.pictures
+    ]
     return {"role": message.role, "content": [*parts, {"type": "text", "text": message.text}]}
 
 
@@ -130,7 +137,8 @@ def _all_required(schema: Any) -> bool:
     if not isinstance(schema, dict):
         return True
     if "properties" in schema and (
-        set(schema.get("required", ())) != set(schema["properties"]) or schema.get("additionalProperties") is not False
+        set(schema.get("required", ())) != set(schema["properties"])
+        or schema.get("additionalProperties") is not False
     ):
         return False
     return all(_all_required(value) for value in schema.values())

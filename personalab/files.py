@@ -32,7 +32,9 @@ def write_whole(path: Path, content: bytes) -> Path:
             part.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}; free space or choose another folder") from error
+        raise OutputError(
+            f"cannot write {path}: {error.strerror or error}; free space or choose another folder"
+        ) from error
     return path
 
 

@@ -58,14 +58,27 @@ def _pixels(data: bytes, name: str, side_max: int) -> Image:
                 image.draft("RGB", (2 * side_max, 2 * side_max))  # lets JPEG decode at a fraction of its size
                 image.load()
                 upright = ImageOps.exif_transpose(image) or image
-                upright.thumbnail((side_max, side_max), Image.Resampling.LANCZOS) if max(upright.size) > side_max else None
+                upright.thumbnail((side_max, side_max), Image.Resampling.LANCZOS) if max(
+                    upright.size
+                ) > side_max else None
                 return _opaque(upright)
     except UnidentifiedImageError as error:
-        raise ImageError(name, f"is not an image, whatever its name says; known formats: {', '.join(FORMATS)}") from error
+        raise ImageError(
+            name, f"is not an image, whatever its name says; known formats: {', '.join(FORMATS)}"
+        ) from error
     except Image.DecompressionBombError as error:
         raise ImageError(name, f"has far too many pixels; {_too_large()}") from error
     # Pillow lets decoders raise what they like on broken data.
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, OverflowError, MemoryError) as error:
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        EOFError,
+        IndexError,
+        TypeError,
+        OverflowError,
+        MemoryError,
+    ) as error:
         raise ImageError(name, f"is damaged or cut off ({error}); export or download it again") from error
 
 

@@ -75,7 +75,9 @@ class _Runner:
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                self.thread = threading.Thread(target=_serve, args=(self._loop,), name="personalab-loop", daemon=True)
+                self.thread = threading.Thread(
+                    target=_serve, args=(self._loop,), name="personalab-loop", daemon=True
+                )
                 self.thread.start()
             return self._loop
 

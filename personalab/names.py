@@ -45,7 +45,9 @@ def slug(name: str) -> str:
     of the full name keeps two names apart.
     """
     plain = unicodedata.normalize("NFC", name)
-    kept = "".join(c if c.isalnum() or unicodedata.category(c) in ("Mn", "Mc") or c in "-_" else "-" for c in plain)
+    kept = "".join(
+        c if c.isalnum() or unicodedata.category(c) in ("Mn", "Mc") or c in "-_" else "-" for c in plain
+    )
     kept = re.sub(r"-{2,}", "-", kept).strip("-_")
     kept = unicodedata.normalize("NFC", kept)
     too_long = len(kept.encode("utf-8", "replace")) > SLUG_BYTES

@@ -42,7 +42,9 @@ def persona_id(core: CorePersona, brief: Brief) -> str:
     return hashlib.sha256(f"{start}\0{core.model_dump_json()}".encode()).hexdigest()[:16]
 
 
-def assemble(outputs: Mapping[str, StageOutput], brief: Brief, model: str, provenance: JsonObject) -> CharacterCard:
+def assemble(
+    outputs: Mapping[str, StageOutput], brief: Brief, model: str, provenance: JsonObject
+) -> CharacterCard:
     """The card of a persona. Stages that are missing leave their part empty; the core persona has to be there.
 
     Raises:
@@ -91,7 +93,9 @@ def _extension(
         if name not in ("core_persona", "character_book"):
             # A stage with a single list is that list: the tweets are the tweets, without a box around them.
             data = json.loads(output.model_dump_json())
-            parts["tweets" if name == "example_tweets" else name] = data["tweets"] if name == "example_tweets" else data
+            parts["tweets" if name == "example_tweets" else name] = (
+                data["tweets"] if name == "example_tweets" else data
+            )
     return parts | {"provenance": provenance}
 
 
@@ -129,8 +133,14 @@ def _people(core: CorePersona, network: StageOutput | None) -> Iterator[BookEntr
     family_name_of = core.name.casefold().split()
     for person in network.people():
         first = person.name.split()[0]
-        keys = [person.name, first] if len(first) >= 3 and first.casefold() not in family_name_of else [person.name]
-        content = f"{person.name} ({person.age}): {person.relation}. {person.backstory} {person.current_status}"
+        keys = (
+            [person.name, first]
+            if len(first) >= 3 and first.casefold() not in family_name_of
+            else [person.name]
+        )
+        content = (
+            f"{person.name} ({person.age}): {person.relation}. {person.backstory} {person.current_status}"
+        )
         yield BookEntry.model_construct(name=person.name, keys=tuple(dict.fromkeys(keys)), content=content)
 
 

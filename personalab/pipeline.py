@@ -75,7 +75,12 @@ class Pipeline:
         return replace(self, stages=(*others, stage))
 
     async def begin(
-        self, image: Path | str | bytes | None = None, *, description: str = "", name: str = "", replicate: int = 0
+        self,
+        image: Path | str | bytes | None = None,
+        *,
+        description: str = "",
+        name: str = "",
+        replicate: int = 0,
     ) -> Run:
         """A run in which no stage has run yet. The image is read here, off the event loop.
 
@@ -93,7 +98,7 @@ class Pipeline:
             location=self.location,
             instructions=self.instructions,
         )
-        source = str(Path(image).resolve()) if isinstance(image, Path | str) else None
+        source = _source(image)
         return Run(
             name=name or _name_of(source, brief),
             source=source,
@@ -113,7 +118,9 @@ class Pipeline:
         chosen = self.stage(stage)
         for need in chosen.needs:
             if need not in run.outputs:
-                raise ConfigError(f"stage {stage} needs {need}, which has not run: advance(run, {need!r}) first")
+                raise ConfigError(
+                    f"stage {stage} needs {need}, which has not run: advance(run, {need!r}) first"
+                )
         return chosen.request(run.brief, run.outputs, run.replicate)
 
     def why(self, run: Run, stage: str) -> Why:
@@ -162,7 +169,9 @@ class Pipeline:
 
         records = await self._run_graph(run, clock, on_stage)
         run = run.model_copy(update={"stages": records, "seconds": round(clock(), 6)})
-        return run if run.status == "failed" else run.model_copy(update={"card_tokens": run.card.token_counts()})
+        return (
+            run if run.status == "failed" else run.model_copy(update={"card_tokens": run.card.token_counts()})
+        )
 
     async def run_many(
         self, images: Iterable[Path | str], *, window: int = WINDOW_PERSONAS, on_stage: OnStage | None = None
@@ -196,7 +205,7 @@ class Pipeline:
             record = StageRecord(stage="core_persona", status="failed", error=Failure.of(error))
             return Run(
                 name=Path(image).stem,
-                source=str(Path(image).absolute()),
+                source=_source(image),
                 brief=brief,
                 model=self.pool.model,
                 stages={"core_persona": record},
@@ -235,7 +244,11 @@ class Pipeline:
         self, stage: Stage, run: Run, done: Mapping[str, StageOutput], clock: Callable[[], float]
     ) -> tuple[StageRecord, PersonalabError | None]:
         record = StageRecord(
-            stage=stage.name, status="failed", prompt=stage.prompt.name, prompt_sha256=stage.prompt.sha256, started=round(clock(), 6)
+            stage=stage.name,
+            status="failed",
+            prompt=stage.prompt.name,
+            prompt_sha256=stage.prompt.sha256,
+            started=round(clock(), 6),
         )
         update: dict[str, Any] = {}
         failed: PersonalabError | None = None
@@ -264,6 +277,10 @@ def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
+
+
+def _source(image: Path | str | bytes | None) -> str | None:
+    return str(Path(image).absolute()) if isinstance(image, Path | str) else None
 
 
 def _name_of(source: str | None, brief: Brief) -> str:

@@ -13,7 +13,6 @@ import warnings
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-
 from pydantic import SecretStr
 
 from personalab import config
@@ -116,7 +115,9 @@ class LLMPool:
         self._counts = PoolCounts()
 
     def __repr__(self) -> str:
-        return f"LLMPool(model={self.model!r}, provider={self.provider!r}, max_concurrent={self.max_concurrent})"
+        return (
+            f"LLMPool(model={self.model!r}, provider={self.provider!r}, max_concurrent={self.max_concurrent})"
+        )
 
     @property
     def counts(self) -> PoolCounts:
@@ -231,7 +232,9 @@ class LLMPool:
             else:
                 if dialect != known:
                     self._learn(model, dialect)
-                return Delivery(wire=wire, attempts=attempts, seconds=seconds, not_applied=dialect.not_applied(request))
+                return Delivery(
+                    wire=wire, attempts=attempts, seconds=seconds, not_applied=dialect.not_applied(request)
+                )
 
     async def _attempt(self, request: Request, model: str, dialect: Dialect) -> tuple[WireReply, float]:
         transport = self._connected()
@@ -264,7 +267,9 @@ class LLMPool:
             self._dialects[model] = before.with_lessons(lesson)
         for name in lesson.left_out:
             if name not in before.left_out:
-                warnings.warn(f"model {model!r} takes no {name}: it was not applied", NotApplied, stacklevel=2)
+                warnings.warn(
+                    f"model {model!r} takes no {name}: it was not applied", NotApplied, stacklevel=2
+                )
 
     def _connected(self) -> Transport:
         with self._lock:
@@ -325,9 +330,13 @@ class _Pause:
 
 def _judge(wire: WireReply, request: Request, check: Check | None) -> None:
     if wire.refusal or wire.finish_reason == "content_filter":
-        raise ReplyRefused(request.stage, f"the model declined: {(wire.refusal or 'content filter')[:200]!r}", text=wire.text)
+        raise ReplyRefused(
+            request.stage, f"the model declined: {(wire.refusal or 'content filter')[:200]!r}", text=wire.text
+        )
     if wire.finish_reason == "length":
-        raise ReplyTruncated(request.stage, f"the reply was cut off after {len(wire.text)} characters", text=wire.text)
+        raise ReplyTruncated(
+            request.stage, f"the reply was cut off after {len(wire.text)} characters", text=wire.text
+        )
     if check is not None:
         check(wire.text)
     elif request.answer and find_object(wire.text) is None:
@@ -340,7 +349,9 @@ def _model(settings: Settings, offline: bool) -> str:
         _must_be_offline(model)
         return model
     if settings.model is None:
-        raise ConfigError("which model? set PERSONALAB_MODEL or give model=…: an endpoint is set, but no model")
+        raise ConfigError(
+            "which model? set PERSONALAB_MODEL or give model=…: an endpoint is set, but no model"
+        )
     return settings.model
 
 
@@ -354,5 +365,3 @@ def _must_be_offline(model: str) -> None:
 
 def _provider(settings: Settings, transport: Transport | None) -> str:
     return (transport.endpoint if transport else settings.api_base or OPENAI_URL).rstrip("/")
-
-

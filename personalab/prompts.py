@@ -29,7 +29,9 @@ from personalab.records import Message, Picture, Record
 PROMPTS_DIR = Path(__file__).parent / "prompts"
 
 _FILE = re.compile(r"\A---\s*\n(?P<head>.*?)\n---\s*\n(?P<body>.*)\Z", re.DOTALL)
-_PARTS = re.compile(r"\A\s*# system[ \t]*\n(?P<system>.*?)^# user[ \t]*\n(?P<user>.*)\Z", re.DOTALL | re.MULTILINE)
+_PARTS = re.compile(
+    r"\A\s*# system[ \t]*\n(?P<system>.*?)^# user[ \t]*\n(?P<user>.*)\Z", re.DOTALL | re.MULTILINE
+)
 
 
 class PromptTemplate(Record):
@@ -71,9 +73,14 @@ def parse_prompt(text: str, name: str) -> PromptTemplate:
         raise PromptError(name, "must begin with a block '---', 'variables: a, b', '---'")
     parts = _PARTS.match(file["body"])
     if parts is None:
-        raise PromptError(name, "needs the headings '# system' and '# user', each on a line of its own, in this order")
+        raise PromptError(
+            name, "needs the headings '# system' and '# user', each on a line of its own, in this order"
+        )
     template = PromptTemplate(
-        name=name, system=parts["system"].strip(), user=parts["user"].strip(), variables=_variables(file["head"], name)
+        name=name,
+        system=parts["system"].strip(),
+        user=parts["user"].strip(),
+        variables=_variables(file["head"], name),
     )
     _check_holes(template)
     return template
@@ -129,11 +136,18 @@ def _check_holes(template: PromptTemplate) -> None:
     holes: set[str] = set()
     for part in (template.system, template.user):
         if not Template(part).is_valid():
-            raise PromptError(template.name, "a '$' stands alone: write '$$' for a dollar sign, '$name' for a variable")
+            raise PromptError(
+                template.name, "a '$' stands alone: write '$$' for a dollar sign, '$name' for a variable"
+            )
         holes.update(Template(part).get_identifiers())
     for hole in sorted(holes):
         if hole not in template.variables:
-            raise PromptError(template.name, f"${hole} is used but not listed; {unknown('variable', hole, template.variables)}")
+            raise PromptError(
+                template.name,
+                f"${hole} is used but not listed; {unknown('variable', hole, template.variables)}",
+            )
     for name in template.variables:
         if name not in holes:
-            raise PromptError(template.name, f"variable {name!r} is listed but never used; {unknown('hole', name, holes)}")
+            raise PromptError(
+                template.name, f"variable {name!r} is listed but never used; {unknown('hole', name, holes)}"
+            )

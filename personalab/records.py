@@ -92,7 +92,10 @@ class Request(Record):
         """The prompt as it is read: each message under its role."""
         parts = []
         for message in self.messages:
-            pictures = "".join(f"[picture {picture.width}×{picture.height} {picture.sha256[:8]}]\n" for picture in message.pictures)
+            pictures = "".join(
+                f"[picture {picture.width}×{picture.height} {picture.sha256[:8]}]\n"
+                for picture in message.pictures
+            )
             parts.append(f"── {message.role} ──\n{pictures}{message.text}")
         return "\n\n".join(parts)
 
@@ -120,7 +123,9 @@ def explain(error: ValidationError) -> str:
     """A pydantic error in one line: where, and what is wrong there."""
     problems = []
     for detail in error.errors(include_url=False, include_context=False, include_input=False):
-        path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in detail["loc"]).lstrip(".")
+        path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in detail["loc"]).lstrip(
+            "."
+        )
         message = detail["msg"].removeprefix("Value error, ")
         problems.append(f"{path}: {message}" if path else message)
     return "; ".join(problems)

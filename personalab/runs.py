@@ -93,10 +93,10 @@ class Run(Record):
     brief: Brief
     replicate: int = 0
     model: str = ""
-    stages: dict[str, StageRecord] = {}
+    stages: dict[str, StageRecord] = Field(default_factory=dict)
     begun: str = ""
     seconds: float = 0.0
-    card_tokens: dict[str, int] = {}
+    card_tokens: dict[str, int] = Field(default_factory=dict)
     portrait: bytes | None = Field(default=None, exclude=True, repr=False)
 
     @property
@@ -138,7 +138,11 @@ class Run(Record):
     @property
     def calls(self) -> int:
         """Requests that were sent for this run, repeated ones included."""
-        return sum(record.reply.attempts for record in self.stages.values() if record.reply and not record.reply.cached)
+        return sum(
+            record.reply.attempts
+            for record in self.stages.values()
+            if record.reply and not record.reply.cached
+        )
 
     @property
     def card(self) -> CharacterCard:
@@ -148,7 +152,9 @@ class Run(Record):
             PersonalabError: the core persona is missing.
         """
         if "core_persona" not in self.outputs:
-            raise PersonalabError("; ".join(self.errors) or f"run {self.name}: stage core_persona has not run")
+            raise PersonalabError(
+                "; ".join(self.errors) or f"run {self.name}: stage core_persona has not run"
+            )
         return assemble(self.outputs, self.brief, self.model, self._provenance())
 
     def save(self, folder: Path | str) -> SavedRun:
@@ -236,7 +242,9 @@ def _save(run: Run, folder: Path) -> SavedRun:
         lock = FileLock(folder / ".names.lock")
         lock.acquire()
     except OSError as error:
-        raise OutputError(f"cannot write into {folder}: {error.strerror or error}; choose another folder") from error
+        raise OutputError(
+            f"cannot write into {folder}: {error.strerror or error}; choose another folder"
+        ) from error
     with lock:  # from choosing the name until the run file, which claims it
         stem = _free_stem(run, folder)
         content = json.dumps(run.model_dump(mode="json"), ensure_ascii=False, indent=1)
@@ -266,7 +274,9 @@ def _is_free(path: Path, run: Run) -> bool:
         return True
     except (OSError, ValueError, KeyError, TypeError):
         return True  # damaged: there is nothing in it that could be lost
-    return (run.source is not None and other.get("source") == run.source) or _start(brief) == _start(run.brief)
+    return (run.source is not None and other.get("source") == run.source) or _start(brief) == _start(
+        run.brief
+    )
 
 
 def _start(brief: Brief) -> str:

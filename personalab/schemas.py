@@ -10,7 +10,15 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from personalab.names import card_name_problem
 from personalab.tweet_text import TWEET_LENGTH_MAX, fits_in_tweet, weighted_length
@@ -22,7 +30,11 @@ ADULT = 18
 
 def clean_text(text: str) -> str:
     """NFC, trimmed, and without what no card may hold: lone surrogates and control characters but newline and tab."""
-    kept = (c for c in text.replace("\r\n", "\n").replace("\r", "\n") if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs"))
+    kept = (
+        c
+        for c in text.replace("\r\n", "\n").replace("\r", "\n")
+        if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs")
+    )
     return unicodedata.normalize("NFC", "".join(kept)).strip()
 
 
@@ -159,7 +171,9 @@ class ExampleTweets(StageOutput):
             known = {kind.name for kind in strategy.content_types}
             strange = sorted({tweet.content_type for tweet in self.tweets} - known)
             if strange:
-                raise ValueError(f"content types {strange} are not among {sorted(known)}: copy the names exactly")
+                raise ValueError(
+                    f"content types {strange} are not among {sorted(known)}: copy the names exactly"
+                )
         if len({tweet.text for tweet in self.tweets}) < len(self.tweets):
             raise ValueError("two tweets are the same")
         return self
@@ -258,10 +272,14 @@ class CharacterBook(StageOutput):
         for entry in self.entries:
             for key in entry.keys:
                 if key.casefold() == own:
-                    raise ValueError(f"{key!r} is the persona's own name and would match all the time: use another key")
+                    raise ValueError(
+                        f"{key!r} is the persona's own name and would match all the time: use another key"
+                    )
                 other = seen.setdefault(key.casefold(), entry.name)
                 if other != entry.name:
-                    raise ValueError(f"key {key!r} stands in the entries {other!r} and {entry.name!r}: keep it in one")
+                    raise ValueError(
+                        f"key {key!r} stands in the entries {other!r} and {entry.name!r}: keep it in one"
+                    )
         return self
 
 

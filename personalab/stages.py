@@ -117,7 +117,9 @@ class Stage(Record):
         known = [*Brief().variables(), *self.needs]
         for variable in self.prompt.variables:
             if variable not in known:
-                raise PromptError(self.prompt.name, f"stage {self.name}: {unknown('variable', variable, known)}")
+                raise PromptError(
+                    self.prompt.name, f"stage {self.name}: {unknown('variable', variable, known)}"
+                )
         return self
 
 

@@ -31,7 +31,12 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 _MESSAGE_CHARACTERS = 400
-_QUOTA_CODES = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "insufficient_balance")
+_QUOTA_CODES = (
+    "insufficient_quota",
+    "billing_hard_limit_reached",
+    "billing_not_active",
+    "insufficient_balance",
+)
 
 
 class WireReply(Record):
@@ -57,11 +62,15 @@ class Transport(Protocol):
 class OpenAITransport:
     """The `openai` package's client, over aiohttp, one a loop, closed when its loop ends."""
 
-    def __init__(self, endpoint: str, api_key: SecretStr | None, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+    def __init__(
+        self, endpoint: str, api_key: SecretStr | None, timeout_seconds: float = TIMEOUT_SECONDS
+    ) -> None:
         self.endpoint = endpoint.rstrip("/")
         self._key = api_key or SecretStr("no-key")
         self._timeout_seconds = timeout_seconds
-        self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Keeper] = weakref.WeakKeyDictionary()
+        self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Keeper] = (
+            weakref.WeakKeyDictionary()
+        )
 
     def __repr__(self) -> str:
         return f"OpenAITransport({self.endpoint!r})"
@@ -156,7 +165,9 @@ def _wire_reply(content: bytes, endpoint: str, model: str) -> WireReply:
             text=_whole(message.get("content")),
             model=str(data.get("model") or model),
             finish_reason=str(choice.get("finish_reason") or "stop"),
-            usage=Usage(input_tokens=usage.get("prompt_tokens"), output_tokens=usage.get("completion_tokens")),
+            usage=Usage(
+                input_tokens=usage.get("prompt_tokens"), output_tokens=usage.get("completion_tokens")
+            ),
             refusal=message.get("refusal") or None,
         )
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
@@ -184,13 +195,20 @@ def _from_status(error: Any, endpoint: str, model: str, key: SecretStr) -> Provi
     about: dict[str, Any] = {"endpoint": endpoint, "model": model, "status": status}
     wait = retry_after(error.response.headers)
     if status in (402, 429) and (status == 402 or code in _QUOTA_CODES):
-        return QuotaExhausted(f"{endpoint}: no quota left: {said}; mend the account's billing or use another key", **about)
+        return QuotaExhausted(
+            f"{endpoint}: no quota left: {said}; mend the account's billing or use another key", **about
+        )
     if status == 429:
-        return RateLimited(f"{endpoint}: rate limit: {said}; lower max_concurrent or wait", retry_after=wait, **about)
+        return RateLimited(
+            f"{endpoint}: rate limit: {said}; lower max_concurrent or wait", retry_after=wait, **about
+        )
     if status in (401, 403):
         return KeyRefused(f"{endpoint}: the key is refused ({status}): {said}; check OPENAI_API_KEY", **about)
     if status == 404:
-        return ModelNotFound(f"{endpoint}: not found: model {model!r}: {said}; check PERSONALAB_MODEL and OPENAI_BASE_URL", **about)
+        return ModelNotFound(
+            f"{endpoint}: not found: model {model!r}: {said}; check PERSONALAB_MODEL and OPENAI_BASE_URL",
+            **about,
+        )
     if status in (408, 409) or status >= 500:
         return ProviderUnreachable(f"{endpoint}: server error {status}: {said}", retry_after=wait, **about)
     refusal = RequestRefused(f"{endpoint}: request refused ({status}): {said}", **about)
@@ -220,4 +238,3 @@ def _short(text: str, key: SecretStr | None = None) -> str:
         text = text.replace(secret, "[key]")
     text = " ".join(text.split())
     return text if len(text) <= _MESSAGE_CHARACTERS else text[:_MESSAGE_CHARACTERS] + " …"
-

@@ -19,7 +19,8 @@ _FORBIDDEN = ("\ufffe", "\ufeff", "\uffff")
 
 _PICTOGRAPH = r"\p{Extended_Pictographic}(?:\uFE0F|\p{EMod})?(?:[\U000E0020-\U000E007E]+\U000E007F)?"
 _EMOJI = regex.compile(
-    rf"\p{{RI}}\p{{RI}}|[0-9#*]\uFE0F?\u20E3|[©®]\uFE0F|(?![©®]){_PICTOGRAPH}(?:\u200D{_PICTOGRAPH})*", regex.V1
+    rf"\p{{RI}}\p{{RI}}|[0-9#*]\uFE0F?\u20E3|[©®]\uFE0F|(?![©®]){_PICTOGRAPH}(?:\u200D{_PICTOGRAPH})*",
+    regex.V1,
 )
 # A bare domain counts as an address only under endings that are common in posts: "example.com" yes, "Node.js" no.
 _ENDINGS = "com|org|net|edu|gov|io|co|app|dev|ai|info|biz|me|tv|ly|gg|xyz|uk|de|fr|es|it|nl|jp|cn|kr|in|br|au|ca|ru|eu"

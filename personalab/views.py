@@ -40,7 +40,9 @@ _STYLE = """<style>
 </style>"""
 
 
-def run_html(name: str, outputs: Mapping[str, StageOutput], portrait: bytes | None, errors: Iterable[str]) -> str:
+def run_html(
+    name: str, outputs: Mapping[str, StageOutput], portrait: bytes | None, errors: Iterable[str]
+) -> str:
     """A persona as HTML: portrait, who it is, and each further stage folded up."""
     core = outputs.get("core_persona")
     body = _core_html(core) if isinstance(core, CorePersona) else f"<h3>{escape(name)}</h3>"
@@ -58,7 +60,12 @@ def run_text(name: str, outputs: Mapping[str, StageOutput], errors: Iterable[str
     core = outputs.get("core_persona")
     lines = [name]
     if isinstance(core, CorePersona):
-        lines = [f"{core.name}, {core.age} · {core.occupation} · {core.location}", "", *_wrapped(core.description), ""]
+        lines = [
+            f"{core.name}, {core.age} · {core.occupation} · {core.location}",
+            "",
+            *_wrapped(core.description),
+            "",
+        ]
         lines += [*_wrapped(core.first_mes, "  "), "", f"tags: {', '.join(core.tags)}"]
     for output in outputs.values():
         lines += _stage_text(output)
@@ -90,8 +97,13 @@ def _stage_html(output: StageOutput) -> str:
         case CorePersona():
             return ""
         case TweetStrategy():
-            rows = [(f"{kind.weight:.0%}", f"{kind.name}: {kind.description}") for kind in output.content_types]
-            return _folded("Tweet strategy", f"<p>{escape(output.voice)}</p>{_table(rows)}<p>{escape(output.cadence)}</p>")
+            rows = [
+                (f"{kind.weight:.0%}", f"{kind.name}: {kind.description}") for kind in output.content_types
+            ]
+            return _folded(
+                "Tweet strategy",
+                f"<p>{escape(output.voice)}</p>{_table(rows)}<p>{escape(output.cadence)}</p>",
+            )
         case ExampleTweets():
             tweets = "".join(
                 f'<div class="tweet"><p>{escape(tweet.text)}</p><span class="dim">{escape(tweet.content_type)}</span></div>'
@@ -107,7 +119,10 @@ def _stage_html(output: StageOutput) -> str:
             inside = "".join(f'<p class="dim">{name}</p>{_table(_people(people))}' for name, people in groups)
             return _folded(f"Social network ({len(output.people())})", inside)
         case Authenticity():
-            habits = [(name.replace("_", " "), f"{rate:.0%}") for name, rate in output.writing_habits.model_dump().items()]
+            habits = [
+                (name.replace("_", " "), f"{rate:.0%}")
+                for name, rate in output.writing_habits.model_dump().items()
+            ]
             flaws = [(f"{flaw.frequency:.0%}", f"{flaw.flaw}: {flaw.shows}") for flaw in output.flaws]
             return _folded("Authenticity", _table(habits) + _table(flaws))
         case VisualProfile():
@@ -123,12 +138,22 @@ def _stage_html(output: StageOutput) -> str:
 def _stage_text(output: StageOutput) -> list[str]:
     match output:
         case ExampleTweets():
-            lines = [line for tweet in output.tweets for line in _bullet(f"{tweet.text}  [{tweet.content_type}]")]
+            lines = [
+                line for tweet in output.tweets for line in _bullet(f"{tweet.text}  [{tweet.content_type}]")
+            ]
             return ["", "tweets", *lines]
         case SocialNetwork():
-            return ["", "social network", *(f"  - {person.name}, {person.age}: {person.relation}" for person in output.people())]
+            return [
+                "",
+                "social network",
+                *(f"  - {person.name}, {person.age}: {person.relation}" for person in output.people()),
+            ]
         case CharacterBook():
-            return ["", "character book", *(f"  - {entry.name} ({', '.join(entry.keys)})" for entry in output.entries)]
+            return [
+                "",
+                "character book",
+                *(f"  - {entry.name} ({', '.join(entry.keys)})" for entry in output.entries),
+            ]
         case _:
             return []
 
@@ -143,7 +168,9 @@ def _table(rows: Iterable[tuple[str, str]]) -> str:
 
 
 def _people(people: Iterable[Relation]) -> list[tuple[str, str]]:
-    return [(f"{person.name}, {person.age}", f"{person.relation}. {person.current_status}") for person in people]
+    return [
+        (f"{person.name}, {person.age}", f"{person.relation}. {person.current_status}") for person in people
+    ]
 
 
 def _wrapped(text: str, indent: str = "") -> list[str]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import io
-import json
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +66,9 @@ class ScriptedProvider:
             self.in_flight -= 1
 
 
-def reply(text: str | None, *, finish_reason: str = "stop", refusal: str | None = None, model: str = "scripted") -> web.Response:
+def reply(
+    text: str | None, *, finish_reason: str = "stop", refusal: str | None = None, model: str = "scripted"
+) -> web.Response:
     """A chat completion."""
     message = {"role": "assistant", "content": text, "refusal": refusal}
     return web.json_response(
@@ -82,9 +83,13 @@ def reply(text: str | None, *, finish_reason: str = "stop", refusal: str | None 
     )
 
 
-def failure(status: int, message: str = "no", *, headers: dict[str, str] | None = None, **fields: Any) -> web.Response:
+def failure(
+    status: int, message: str = "no", *, headers: dict[str, str] | None = None, **fields: Any
+) -> web.Response:
     """An error in OpenAI's form."""
-    return web.json_response({"error": {"message": message, "type": "error", **fields}}, status=status, headers=headers)
+    return web.json_response(
+        {"error": {"message": message, "type": "error", **fields}}, status=status, headers=headers
+    )
 
 
 @pytest.fixture
@@ -131,7 +136,13 @@ def make_pool(provider: ScriptedProvider, tmp_path: Path) -> Callable[..., LLMPo
     """Makes pools that ask the scripted provider."""
 
     def make(**options: Any) -> LLMPool:
-        defaults = {"api_key": "sk-test-marker", "api_base": provider.url, "model": "scripted", "cache_dir": tmp_path / "cache", "sleep": no_wait}
+        defaults = {
+            "api_key": "sk-test-marker",
+            "api_base": provider.url,
+            "model": "scripted",
+            "cache_dir": tmp_path / "cache",
+            "sleep": no_wait,
+        }
         return LLMPool(**(defaults | options))
 
     return make
@@ -143,8 +154,13 @@ def pipeline(tmp_path: Path) -> Pipeline:
     return Pipeline(LLMPool(cache_dir=tmp_path / "cache"))
 
 
-def picture_bytes(colour: str | tuple[int, int, int] = "teal", size: tuple[int, int] = (64, 96), format: str = "PNG", **options: Any) -> bytes:
+def picture_bytes(
+    colour: str | tuple[int, int, int] = "teal",
+    size: tuple[int, int] = (64, 96),
+    kind: str = "PNG",
+    **options: Any,
+) -> bytes:
     """An image file of one colour."""
     file = io.BytesIO()
-    Image.new("RGB", size, colour).save(file, format, **options)
+    Image.new("RGB", size, colour).save(file, kind, **options)
     return file.getvalue()

@@ -22,7 +22,12 @@ TURBAN, BUN = str(PORTRAITS / "teal_turban.png"), str(PORTRAITS / "silver_bun.pn
 def personalab(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the command; it has ended when this returns."""
     return subprocess.run(
-        [sys.executable, "-m", "personalab", *arguments], capture_output=True, text=True, timeout=100, env=os.environ | environment, check=False
+        [sys.executable, "-m", "personalab", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        env=os.environ | environment,
+        check=False,
     )
 
 
@@ -92,7 +97,13 @@ def test_errors_are_one_line(arguments: list[str], code: int, said: str) -> None
 def test_a_refused_key(provider: ScriptedProvider) -> None:
     """Exit code 3, one line, and the key is not in it."""
     provider.script = lambda body: failure(401, "bad key sk-MARKER-12345")
-    done = personalab("persona", TURBAN, OPENAI_API_KEY="sk-MARKER-12345", OPENAI_BASE_URL=provider.url, PERSONALAB_MODEL="m")
+    done = personalab(
+        "persona",
+        TURBAN,
+        OPENAI_API_KEY="sk-MARKER-12345",
+        OPENAI_BASE_URL=provider.url,
+        PERSONALAB_MODEL="m",
+    )
     assert done.returncode == 3
     assert "check OPENAI_API_KEY" in done.stderr
     assert "MARKER" not in done.stdout + done.stderr
@@ -101,7 +112,13 @@ def test_a_refused_key(provider: ScriptedProvider) -> None:
 def test_the_key_is_in_no_file(provider: ScriptedProvider, tmp_path: Path) -> None:
     """Neither in outputs nor in the cache, of a run that succeeds."""
     provider.script = write
-    done = personalab("persona", TURBAN, OPENAI_API_KEY="sk-MARKER-12345", OPENAI_BASE_URL=provider.url, PERSONALAB_MODEL="m")
+    done = personalab(
+        "persona",
+        TURBAN,
+        OPENAI_API_KEY="sk-MARKER-12345",
+        OPENAI_BASE_URL=provider.url,
+        PERSONALAB_MODEL="m",
+    )
     assert done.returncode == 0, done.stderr
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(files) >= 10
@@ -115,7 +132,11 @@ def test_settings_from_a_dotenv_file(provider: ScriptedProvider, tmp_path: Path)
     personalab("persona", TURBAN)
     personalab("persona", TURBAN, PERSONALAB_MODEL="from-environment")
     personalab("persona", TURBAN, "--model", "from-argument", PERSONALAB_MODEL="from-environment")
-    assert list(dict.fromkeys(body["model"] for body in provider.bodies)) == ["from-file", "from-environment", "from-argument"]
+    assert list(dict.fromkeys(body["model"] for body in provider.bodies)) == [
+        "from-file",
+        "from-environment",
+        "from-argument",
+    ]
 
 
 def test_ctrl_c_keeps_what_is_done(provider: ScriptedProvider, tmp_path: Path) -> None:
@@ -135,7 +156,12 @@ def test_ctrl_c_keeps_what_is_done(provider: ScriptedProvider, tmp_path: Path) -
 
     provider.script, provider.wait = script, wait
     environment = os.environ | {"OPENAI_BASE_URL": provider.url, "PERSONALAB_MODEL": "m"}
-    process = subprocess.Popen([sys.executable, "-m", "personalab", "persona", TURBAN], env=environment, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "personalab", "persona", TURBAN],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     deadline = time.monotonic() + 60
     while len(list((tmp_path / "outputs" / "cache").glob("*/*.json"))) < 3 and time.monotonic() < deadline:
         time.sleep(0.01)

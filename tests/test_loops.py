@@ -43,7 +43,10 @@ async def test_inside_a_running_loop() -> None:
 def test_from_many_threads() -> None:
     """Callers in different threads do not mix up their results."""
     results: dict[int, int] = {}
-    threads = [threading.Thread(target=lambda n=n: results.__setitem__(n, personalab.run(double(n)))) for n in range(20)]  # type: ignore[misc]
+    threads = [
+        threading.Thread(target=lambda n=n: results.__setitem__(n, personalab.run(double(n))))
+        for n in range(20)
+    ]  # type: ignore[misc]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -80,7 +83,9 @@ def test_an_interrupt_cancels_and_waits_for_the_end() -> None:
 
     async def long() -> None:
         events.append("started")
-        signal.raise_signal(signal.SIGINT) if threading.current_thread() is threading.main_thread() else os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(
+            signal.SIGINT
+        ) if threading.current_thread() is threading.main_thread() else os.kill(os.getpid(), signal.SIGINT)
         try:
             await asyncio.sleep(30)
         finally:
@@ -103,7 +108,9 @@ def test_after_a_fork() -> None:
     """)
     if not hasattr(os, "fork"):
         pytest.skip("no fork on this system")
-    assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], timeout=60, check=False).returncode == 0
+    assert (
+        subprocess.run([sys.executable, "-W", "ignore", "-c", code], timeout=60, check=False).returncode == 0
+    )
 
 
 def test_the_process_ends_while_a_coroutine_runs() -> None:
@@ -145,12 +152,34 @@ PROBE = "import asyncio, personalab\nasync def probe(n):\n    await asyncio.slee
 @pytest.mark.slow
 def test_run_all_loses_no_cell(kernel: Any) -> None:
     """Cells queued at once all run: with `run`, with `await`, in turn, and after an error."""
-    cells = [PROBE, "a = personalab.run(probe(1))", "b = await probe(2)", "c = personalab.run(probe(3))", "1/0", "d = personalab.run(probe(4))", "assert (a, b, c, d) == (1, 2, 3, 4)"]
-    assert [reply["status"] for reply in executed(kernel, cells)] == ["ok", "ok", "ok", "ok", "error", "ok", "ok"]
+    cells = [
+        PROBE,
+        "a = personalab.run(probe(1))",
+        "b = await probe(2)",
+        "c = personalab.run(probe(3))",
+        "1/0",
+        "d = personalab.run(probe(4))",
+        "assert (a, b, c, d) == (1, 2, 3, 4)",
+    ]
+    assert [reply["status"] for reply in executed(kernel, cells)] == [
+        "ok",
+        "ok",
+        "ok",
+        "ok",
+        "error",
+        "ok",
+        "ok",
+    ]
 
 
 @pytest.mark.slow
 def test_run_all_loses_no_cell_where_nesting_is_allowed(kernel: Any) -> None:
     """After `allow_nested`, other people's `asyncio.run` works in queued cells."""
-    cells = [PROBE + "personalab.allow_nested()", "a = asyncio.run(probe(1))", "b = asyncio.run(probe(2))", "c = personalab.run(probe(3))", "assert (a, b, c) == (1, 2, 3)"]
+    cells = [
+        PROBE + "personalab.allow_nested()",
+        "a = asyncio.run(probe(1))",
+        "b = asyncio.run(probe(2))",
+        "c = personalab.run(probe(3))",
+        "assert (a, b, c) == (1, 2, 3)",
+    ]
     assert [reply["status"] for reply in executed(kernel, cells)] == ["ok"] * 5

@@ -11,7 +11,25 @@ from hypothesis import strategies as st
 
 from personalab.names import SLUG_BYTES, card_name_problem, slug
 
-HOSTILE = ["../../etc/passwd", "a/b\\c", "..", ".", "", " ", "a\0b", "CON", "con.txt", "LPT1", "x" * 300, "人" * 300, "\u202egnp.exe", "-", "_", "a" * 79 + "é", "\ud83d"]
+HOSTILE = [
+    "../../etc/passwd",
+    "a/b\\c",
+    "..",
+    ".",
+    "",
+    " ",
+    "a\0b",
+    "CON",
+    "con.txt",
+    "LPT1",
+    "x" * 300,
+    "人" * 300,
+    "\u202egnp.exe",
+    "-",
+    "_",
+    "a" * 79 + "é",
+    "\ud83d",
+]
 
 
 @pytest.mark.parametrize("name", HOSTILE, ids=ascii)
@@ -39,7 +57,11 @@ def test_names_of_any_script_stay_readable() -> None:
     assert slug("अनीता") == "अनीता"
 
 
-@pytest.mark.parametrize("name", ["", "...", "CON", "a/b", "a:b", "x" * 65, "名" * 70, "a\nb", " a", "a.", "{{char}}", "a\x07", "e\u0301"], ids=ascii)
+@pytest.mark.parametrize(
+    "name",
+    ["", "...", "CON", "a/b", "a:b", "x" * 65, "名" * 70, "a\nb", " a", "a.", "{{char}}", "a\x07", "e\u0301"],
+    ids=ascii,
+)
 def test_names_no_card_can_have(name: str) -> None:
     """Each is refused with a reason."""
     assert card_name_problem(name)

@@ -42,7 +42,9 @@ def imports(path: Path) -> set[str]:
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("personalab."):
             found.add((node.module or "").split(".")[1])
         elif isinstance(node, ast.ImportFrom) and node.module == "personalab":
-            found |= {alias.name if (PACKAGE / f"{alias.name}.py").exists() else "__init__" for alias in node.names}
+            found |= {
+                alias.name if (PACKAGE / f"{alias.name}.py").exists() else "__init__" for alias in node.names
+            }
     return found
 
 
@@ -82,15 +84,23 @@ def test_public_names() -> None:
 @pytest.mark.parametrize(
     ("statement", "absent"),
     [
-        ("import personalab", ["pandas", "openai", "papermill", "ipywidgets", "pydantic", "PIL", "altair", "aiohttp"]),
-        ("from personalab import Pipeline", ["pandas", "openai", "papermill", "ipywidgets", "PIL", "altair", "aiohttp", "IPython"]),
+        (
+            "import personalab",
+            ["pandas", "openai", "papermill", "ipywidgets", "pydantic", "PIL", "altair", "aiohttp"],
+        ),
+        (
+            "from personalab import Pipeline",
+            ["pandas", "openai", "papermill", "ipywidgets", "PIL", "altair", "aiohttp", "IPython"],
+        ),
         ("import personalab.cli", ["pandas", "openai", "pydantic_settings", "PIL", "altair", "aiohttp"]),
     ],
 )
 def test_what_an_import_loads(statement: str, absent: list[str]) -> None:
     """Heavy libraries are loaded by the function that needs them."""
     code = f"import sys; {statement}; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
     assert not set(absent) & set(loaded)
 
 
@@ -113,9 +123,16 @@ def test_one_list_of_dependencies() -> None:
 def test_everything_imported_is_declared() -> None:
     """Each library that the package imports is in pyproject.toml, the optional ones too."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    listed = project["dependencies"] + [line for extra in project["optional-dependencies"].values() for line in extra]
+    listed = project["dependencies"] + [
+        line for extra in project["optional-dependencies"].values() for line in extra
+    ]
     declared = {re.split(r"[\[<>=~ ]", line)[0].lower().replace("-", "_") for line in listed}
-    names = {"pil": "pillow", "dotenv": "python_dotenv", "vl_convert": "vl_convert_python", "ipython": "jupyterlab"}
+    names = {
+        "pil": "pillow",
+        "dotenv": "python_dotenv",
+        "vl_convert": "vl_convert_python",
+        "ipython": "jupyterlab",
+    }
     used = set()
     for path in MODULES:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

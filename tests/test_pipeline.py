@@ -102,7 +102,9 @@ async def test_two_and_three_run_beside_the_others(provider: ScriptedProvider, s
 
 async def test_a_failed_stage_leaves_the_others(provider: ScriptedProvider, scripted: Pipeline) -> None:
     """Its part of the card is empty, its error on the run says which stage, what was wrong and what to do."""
-    provider.script = lambda body: '{"close_friends": []}' if stage_of(body) == "social_network" else write(body)
+    provider.script = lambda body: (
+        '{"close_friends": []}' if stage_of(body) == "social_network" else write(body)
+    )
     run = await scripted.run(TURBAN)
     assert run.status == "partial"
     assert [name for name in NAMES if name not in run.outputs] == ["social_network"]
@@ -141,7 +143,9 @@ async def test_what_needs_a_failed_stage_is_skipped(provider: ScriptedProvider, 
     ],
     ids=["fenced", "damaged", "cut off", "refused", "one field", "not JSON", "empty"],
 )
-async def test_a_bad_answer_at_every_stage_ends_well(provider: ScriptedProvider, scripted: Pipeline, spoilt: Callable[[str], Any]) -> None:
+async def test_a_bad_answer_at_every_stage_ends_well(
+    provider: ScriptedProvider, scripted: Pipeline, spoilt: Callable[[str], Any]
+) -> None:
     """The first answer of each stage is spoilt; the persona is whole all the same."""
     asked: set[str] = set()
 
@@ -157,7 +161,9 @@ async def test_a_bad_answer_at_every_stage_ends_well(provider: ScriptedProvider,
     assert (run.status, run.errors) == ("done", ())
 
 
-async def test_a_refused_key_stops_the_batch(provider: ScriptedProvider, scripted: Pipeline, tmp_path: Path) -> None:
+async def test_a_refused_key_stops_the_batch(
+    provider: ScriptedProvider, scripted: Pipeline, tmp_path: Path
+) -> None:
     """One clear error instead of a failure for every image, and hardly a request more than were in flight."""
     provider.script = lambda body: failure(401)
     images = []
@@ -174,7 +180,11 @@ async def test_one_bad_image_is_a_run_with_an_error(pipeline: Pipeline, tmp_path
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"text")
     runs = {run.name: run async for run in pipeline.run_many([bad, TURBAN, tmp_path / "missing.png"])}
-    assert {name: run.status for name, run in runs.items()} == {"bad": "failed", "teal_turban": "done", "missing": "failed"}
+    assert {name: run.status for name, run in runs.items()} == {
+        "bad": "failed",
+        "teal_turban": "done",
+        "missing": "failed",
+    }
     assert "is not an image" in runs["bad"].errors[0]
 
 
@@ -212,10 +222,26 @@ async def test_calls_are_exact_after_every_edit(pipeline: Pipeline, tmp_path: Pa
     assert await calls(first, image) == 7
     assert await calls(first, image) == 0
     assert await calls(first.vary("authenticity", temperature=1.1), image) == 1
-    strategy = (Path(__file__).parents[1] / "personalab" / "prompts" / "tweet_strategy.md").read_text(encoding="utf-8")
-    assert await calls(first.vary("tweet_strategy", prompt=strategy.replace("Write the tweet strategy", "Write a bold tweet strategy")), image) == 2
-    core = (Path(__file__).parents[1] / "personalab" / "prompts" / "core_persona.md").read_text(encoding="utf-8")
-    assert await calls(first.vary("core_persona", prompt=core.replace("You invent", "You freely invent")), image) == 7
+    strategy = (Path(__file__).parents[1] / "personalab" / "prompts" / "tweet_strategy.md").read_text(
+        encoding="utf-8"
+    )
+    assert (
+        await calls(
+            first.vary(
+                "tweet_strategy",
+                prompt=strategy.replace("Write the tweet strategy", "Write a bold tweet strategy"),
+            ),
+            image,
+        )
+        == 2
+    )
+    core = (Path(__file__).parents[1] / "personalab" / "prompts" / "core_persona.md").read_text(
+        encoding="utf-8"
+    )
+    assert (
+        await calls(first.vary("core_persona", prompt=core.replace("You invent", "You freely invent")), image)
+        == 7
+    )
     assert await calls(first, image) == 0
     image.write_bytes(picture_bytes("crimson"))
     assert await calls(first, image) == 7
@@ -239,7 +265,9 @@ async def test_cell_by_cell(pipeline: Pipeline) -> None:
     assert run.card.to_json() == (await pipeline.run(TURBAN)).card.to_json()
 
 
-async def test_a_stage_that_fails_in_a_cell_raises_its_own_error(provider: ScriptedProvider, scripted: Pipeline) -> None:
+async def test_a_stage_that_fails_in_a_cell_raises_its_own_error(
+    provider: ScriptedProvider, scripted: Pipeline
+) -> None:
     """`advance` raises instead of giving a run that lacks something."""
     provider.script = lambda body: "no"
     with pytest.raises(ReplyInvalid, match="stage core_persona: no JSON object"):
@@ -265,7 +293,9 @@ EIGHTH = "---\nvariables: core_persona, language\n---\n# system\nFiction. Answer
 
 async def test_an_eighth_stage(pipeline: Pipeline) -> None:
     """It runs beside the others and lands in the card under its own name; its output can be loaded again."""
-    run = await pipeline.with_stage(stage("horoscope", Horoscope, needs=("core_persona",), prompt=EIGHTH)).run(TURBAN)
+    run = await pipeline.with_stage(
+        stage("horoscope", Horoscope, needs=("core_persona",), prompt=EIGHTH)
+    ).run(TURBAN)
     assert isinstance(run["horoscope"], Horoscope)
     assert run.card.extensions["personalab"]["horoscope"] == run["horoscope"].model_dump()
     assert Run.model_validate(json.loads(run.model_dump_json()))["horoscope"].sign == run["horoscope"].sign
@@ -273,7 +303,7 @@ async def test_an_eighth_stage(pipeline: Pipeline) -> None:
 
 async def test_a_missing_image_is_an_error_of_its_own(pipeline: Pipeline) -> None:
     """A single run raises what is wrong with its image."""
-    with pytest.raises(ImageError, match="nowhere.png: cannot be read: No such file"):
+    with pytest.raises(ImageError, match=r"nowhere\.png: cannot be read: No such file"):
         await pipeline.run("nowhere.png")
 
 

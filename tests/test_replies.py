@@ -49,7 +49,9 @@ def test_no_object_is_said(text: str) -> None:
 
 def test_the_problem_names_every_field() -> None:
     """Where it does not fit, in words that can go back to the model."""
-    with pytest.raises(ReplyInvalid, match="mood: Input should be a valid string; n: Field required; x: Extra inputs"):
+    with pytest.raises(
+        ReplyInvalid, match="mood: Input should be a valid string; n: Field required; x: Extra inputs"
+    ):
         parse_reply('{"mood": 1, "x": 2}', Mood, "s")
 
 
@@ -60,7 +62,14 @@ def test_any_text_is_an_object_or_none(text: str) -> None:
     assert found is None or isinstance(found, dict)
 
 
-@given(st.dictionaries(st.text(), st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=5), min_size=1), st.text(alphabet="abc \n.`"))
+@given(
+    st.dictionaries(
+        st.text(),
+        st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=5),
+        min_size=1,
+    ),
+    st.text(alphabet="abc \n.`"),
+)
 def test_whole_json_is_found_as_it_is(data: dict[str, object], around: str) -> None:
     """An object amid prose comes back equal."""
     assert find_object(around + json.dumps(data) + around) == data

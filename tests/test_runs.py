@@ -28,7 +28,11 @@ async def run(pipeline: Pipeline) -> Run:
 async def test_what_is_saved_can_be_loaded(run: Run, tmp_path: Path) -> None:
     """Run, card and portrait; the loaded run equals the saved one."""
     saved = run.save(tmp_path / "personas")
-    assert [path.name for path in (saved.run, saved.card, saved.portrait) if path] == ["teal_turban_run.json", "teal_turban_persona.json", "teal_turban_persona.png"]
+    assert [path.name for path in (saved.run, saved.card, saved.portrait) if path] == [
+        "teal_turban_run.json",
+        "teal_turban_persona.json",
+        "teal_turban_persona.png",
+    ]
     loaded = load_run(saved.run)
     assert loaded.model_dump() == run.model_dump()
     assert loaded["core_persona"] == run["core_persona"]
@@ -45,7 +49,10 @@ async def test_the_run_file_tells_everything(run: Run, tmp_path: Path) -> None:
     """Prompt, template hash, sampling, usage, attempts, seconds, times: there is no second log."""
     stored = json.loads(run.save(tmp_path).run.read_bytes())
     record = stored["stages"]["tweet_strategy"]
-    assert "Tweet" in record["request"]["messages"][0]["text"] or "tweet" in record["request"]["messages"][0]["text"]
+    assert (
+        "Tweet" in record["request"]["messages"][0]["text"]
+        or "tweet" in record["request"]["messages"][0]["text"]
+    )
     assert record["prompt"] == "tweet_strategy.md"
     assert len(record["prompt_sha256"]) == len(record["key"]) == 64
     assert record["request"]["sampling"]["temperature"] == 0.85
@@ -55,7 +62,9 @@ async def test_the_run_file_tells_everything(run: Run, tmp_path: Path) -> None:
     assert stored["card_tokens"]["first_mes"] > 0
 
 
-async def test_the_same_image_gets_one_file_another_of_its_name_its_own(pipeline: Pipeline, tmp_path: Path) -> None:
+async def test_the_same_image_gets_one_file_another_of_its_name_its_own(
+    pipeline: Pipeline, tmp_path: Path
+) -> None:
     """Nothing is overwritten by another image; the same image, and the same file with new pixels, is."""
     one, other = tmp_path / "a" / "face.png", tmp_path / "b" / "face.png"
     for path, colour in ((one, "teal"), (other, "crimson")):
@@ -73,7 +82,10 @@ async def test_the_same_image_gets_one_file_another_of_its_name_its_own(pipeline
 async def test_the_same_persona_is_the_same_bytes(pipeline: Pipeline, tmp_path: Path) -> None:
     """Made twice, from the cache and anew: JSON and PNG are equal."""
     anew = Pipeline(LLMPool(cache_dir=tmp_path / "another"))
-    first, second = (await pipeline.run(TURBAN)).save(tmp_path / "1"), (await anew.run(TURBAN)).save(tmp_path / "2")
+    first, second = (
+        (await pipeline.run(TURBAN)).save(tmp_path / "1"),
+        (await anew.run(TURBAN)).save(tmp_path / "2"),
+    )
     for one, other in ((first.card, second.card), (first.portrait, second.portrait)):
         assert one is not None
         assert other is not None
@@ -85,7 +97,9 @@ async def test_usage_is_what_was_paid(pipeline: Pipeline) -> None:
     assert ((await pipeline.run(TURBAN)).paid.tokens or 0) > 0
     again = await pipeline.run(TURBAN)
     assert (again.paid, again.calls) == (Usage(), 0)
-    assert (Usage(input_tokens=None, output_tokens=1) + Usage(input_tokens=2, output_tokens=2)) == Usage(input_tokens=None, output_tokens=3)
+    assert (Usage(input_tokens=None, output_tokens=1) + Usage(input_tokens=2, output_tokens=2)) == Usage(
+        input_tokens=None, output_tokens=3
+    )
 
 
 def test_files_that_are_no_runs(tmp_path: Path) -> None:
@@ -131,7 +145,9 @@ def test_files_are_whole_or_not_there(tmp_path: Path) -> None:
 
 async def test_hostile_text_shows_as_text(run: Run) -> None:
     """Markup and control characters of a model do nothing in a notebook or a terminal."""
-    core = run["core_persona"].model_copy(update={"description": "<script>alert(1)</script>\x1b[2J\u202e", "name": "<img src=x onerror=y>"})
+    core = run["core_persona"].model_copy(
+        update={"description": "<script>alert(1)</script>\x1b[2J\u202e", "name": "<img src=x onerror=y>"}
+    )
     record = run.stages["core_persona"].model_copy(update={"output": core})
     hostile = run.model_copy(update={"stages": {**run.stages, "core_persona": record}})
     html, text = hostile._repr_html_(), str(hostile)

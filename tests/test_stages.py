@@ -34,7 +34,15 @@ STRATEGY: dict[str, Any] = {
     "cadence": "c",
     "content_types": [{"name": f"t{number}", "description": "d", "weight": 0.2} for number in range(5)],
 }
-PERSON = {"age": 30, "relation": "r", "personality": "p", "backstory": "b", "current_status": "c", "memorable_moments": ["m"], "contact": "c"}
+PERSON = {
+    "age": 30,
+    "relation": "r",
+    "personality": "p",
+    "backstory": "b",
+    "current_status": "c",
+    "memorable_moments": ["m"],
+    "contact": "c",
+}
 
 
 def people(*names: str) -> list[dict[str, Any]]:
@@ -93,7 +101,12 @@ def test_vary_gives_another_stage() -> None:
     before = BY_NAME["social_network"]
     prompt = "---\nvariables: core_persona\n---\n# system\ns\n# user\n$core_persona\n"
     after = before.vary(temperature=1.1, model="m", prompt=prompt, top_p=0.5)
-    assert (after.sampling.temperature, after.sampling.top_p, after.model, after.prompt.system) == (1.1, 0.5, "m", "s")
+    assert (after.sampling.temperature, after.sampling.top_p, after.model, after.prompt.system) == (
+        1.1,
+        0.5,
+        "m",
+        "s",
+    )
     assert before == BY_NAME["social_network"]
     assert after.vary(temperature=None).sampling.temperature is None
 
@@ -101,12 +114,24 @@ def test_vary_gives_another_stage() -> None:
 @pytest.mark.parametrize(
     ("changes", "error", "said"),
     [
-        ({"temprature": 1}, ConfigError, "unknown parameter of stage social_network 'temprature': did you mean 'temperature'"),
+        (
+            {"temprature": 1},
+            ConfigError,
+            "unknown parameter of stage social_network 'temprature': did you mean 'temperature'",
+        ),
         ({"temperature": 3}, ConfigError, "stage social_network: temperature: .*less than or equal to 2"),
         ({"temperature": "warm"}, ConfigError, "temperature: .*valid number"),
         ({"prompt": "nowhere.md"}, PromptError, "nowhere.md: cannot be read"),
-        ({"prompt": "---\nvariables: core_person\n---\n# system\n# user\n$core_person\n"}, PromptError, "did you mean 'core_persona'"),
-        ({"prompt": "---\nvariables: tweet_strategy\n---\n# system\n# user\n$tweet_strategy\n"}, PromptError, "unknown variable 'tweet_strategy'"),
+        (
+            {"prompt": "---\nvariables: core_person\n---\n# system\n# user\n$core_person\n"},
+            PromptError,
+            "did you mean 'core_persona'",
+        ),
+        (
+            {"prompt": "---\nvariables: tweet_strategy\n---\n# system\n# user\n$tweet_strategy\n"},
+            PromptError,
+            "unknown variable 'tweet_strategy'",
+        ),
     ],
 )
 def test_what_cannot_be_varied_is_named(changes: dict[str, Any], error: type[Exception], said: str) -> None:
@@ -122,7 +147,9 @@ class Horoscope(StageOutput):
 
 def test_an_eighth_stage_takes_a_prompt_a_model_and_one_line() -> None:
     """It stands in the graph like any other."""
-    prompt = "---\nvariables: core_persona, authenticity\n---\n# system\ns\n# user\n$core_persona $authenticity\n"
+    prompt = (
+        "---\nvariables: core_persona, authenticity\n---\n# system\ns\n# user\n$core_persona $authenticity\n"
+    )
     eighth = stage("horoscope", Horoscope, needs=("core_persona", "authenticity"), prompt=prompt)
     assert in_order([eighth, *STAGES])[-1].name in ("horoscope", "example_tweets")
     assert eighth.parse('{"sign": "Leo", "luck": 0.3}', {}) == Horoscope(sign="Leo", luck=0.3)
@@ -180,7 +207,9 @@ def test_weights_sum_to_one() -> None:
     types = [{"name": f"t{number}", "description": "d", "weight": 0.204} for number in range(5)]
     strategy = TweetStrategy(**{**STRATEGY, "content_types": types})
     assert sum(kind.weight for kind in strategy.content_types) == pytest.approx(1, abs=1e-3)
-    assert "must sum to 1, not 0.50" in invalid("tweet_strategy", STRATEGY | {"content_types": [{**kind, "weight": 0.1} for kind in types]})
+    assert "must sum to 1, not 0.50" in invalid(
+        "tweet_strategy", STRATEGY | {"content_types": [{**kind, "weight": 0.1} for kind in types]}
+    )
 
 
 @pytest.mark.parametrize(
@@ -202,7 +231,9 @@ def test_tweets_that_do_not_fit(tweets: list[dict[str, str]], said: str) -> None
 def test_networks_that_do_not_fit() -> None:
     """The persona is not their own friend, and everybody has a name of their own."""
     others = {"past_relationships": people("Cy"), "online_friends": people("Di", "Ed")}
-    assert "is the persona" in invalid("social_network", {"close_friends": people("Ana Ruiz", "Bo"), **others})
+    assert "is the persona" in invalid(
+        "social_network", {"close_friends": people("Ana Ruiz", "Bo"), **others}
+    )
     assert "same name" in invalid("social_network", {"close_friends": people("Bo", "bo"), **others})
 
 
@@ -210,7 +241,10 @@ def test_books_that_do_not_fit() -> None:
     """Keys are the persona's own name, shared between entries, or hold a comma: each is said."""
 
     def book(key: str) -> dict[str, Any]:
-        entries = [{"name": f"e{number}", "keys": [f"k{number}", f"l{number}"], "content": "c"} for number in range(6)]
+        entries = [
+            {"name": f"e{number}", "keys": [f"k{number}", f"l{number}"], "content": "c"}
+            for number in range(6)
+        ]
         entries[3]["keys"] = [key, "other"]
         return {"entries": entries}
 

@@ -25,7 +25,10 @@ def test_vectors(text: str, length: int) -> None:
     assert weighted_length(text) == length
 
 
-@pytest.mark.parametrize(("text", "fits"), [("", False), ("a" * 280, True), ("a" * 281, False), ("a\ufeffb", False), ("日" * 141, False)])
+@pytest.mark.parametrize(
+    ("text", "fits"),
+    [("", False), ("a" * 280, True), ("a" * 281, False), ("a\ufeffb", False), ("日" * 141, False)],
+)
 def test_what_can_be_posted(text: str, fits: bool) -> None:
     """Not empty, at most 280, without the marks X refuses."""
     assert fits_in_tweet(text) is fits
@@ -34,4 +37,8 @@ def test_what_can_be_posted(text: str, fits: bool) -> None:
 @given(st.text())
 def test_any_text_has_a_length(text: str) -> None:
     """Never an error, never less than one unit for a character that shows, never more than what two a code point give."""
-    assert 0 <= weighted_length(text) <= max(2 * len(text) * 3, 23 * (text.count(".") + text.count("://")) + 6 * len(text))
+    assert (
+        0
+        <= weighted_length(text)
+        <= max(2 * len(text) * 3, 23 * (text.count(".") + text.count("://")) + 6 * len(text))
+    )

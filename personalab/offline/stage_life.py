@@ -98,7 +98,7 @@ def _relation(kind: str, persona: Persona, pen: Pen, initials: set[str]) -> Json
         "personality": pen.say("traits"),
         "backstory": join(pen.fill(entry["backstory"]), pen.odd(), code=pen.lexicon.code),
         "current_status": pen.say("status"),
-        "memorable_moments": pen.say_some("moments", pen.between(f"{entry['relation']} moments", 1, 2)),
+        "memorable_moments": pen.say_some("moments_online" if kind == "online" else "moments", pen.between(f"{entry['relation']} moments", 1, 2)),
         "contact": pen.say(f"contact_{kind}"),
     }
 
