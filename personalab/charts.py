@@ -9,6 +9,9 @@ from personalab.frames import Runs, stages_df
 if TYPE_CHECKING:
     import altair as alt
 
+# JupyterLab 4 draws Vega-Lite 5 by itself. Altair 6 writes 6, which says the same for the charts here.
+_VEGALITE_MIME = "application/vnd.vegalite.v5+json"
+_VEGALITE_SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 _COLOURS = {"paid": "#0072B2", "cached": "#56B4E9", "failed": "#D55E00"}
 
@@ -20,11 +23,8 @@ class Figure:
         self.chart = chart
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        import altair as alt
-
-        spec = self.chart.to_dict()
-        vegalite = f"application/vnd.vegalite.v{alt.SCHEMA_VERSION.lstrip('v').split('.')[0]}+json"
-        return {vegalite: spec, "image/png": self.png(), "text/plain": "a chart"}
+        spec = self.chart.to_dict() | {"$schema": _VEGALITE_SCHEMA}
+        return {_VEGALITE_MIME: spec, "image/png": self.png(), "text/plain": "a chart"}
 
     def png(self) -> bytes:
         """The chart as a PNG at twice the screen's resolution."""

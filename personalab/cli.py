@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from personalab import __version__
 from personalab.config import MAX_CONCURRENT, load_settings
 from personalab.errors import AccessRefused, ConfigError, PersonalabError, PromptError
+from personalab.tables import Made, Progress, print_json, print_table
 
 if TYPE_CHECKING:
     from personalab.pipeline import Pipeline
-    from personalab.pool import PoolCounts
-    from personalab.runs import Run, SavedRun
+    from personalab.runs import Run
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -126,7 +125,7 @@ def persona(
     if pool.offline:
         _note("no key and no base URL set: the embedded provider answers (not a language model)")
     made = asyncio.run(_make(pipeline, images or [], description, folder))
-    (_print_json if as_json else _print_table)(made, pool.counts)
+    (print_json if as_json else print_table)(made, pool.counts)
     return EXIT_OK if all(one.ok for one in made) else EXIT_FAILED
 
 
@@ -187,29 +186,10 @@ def _top(version: Annotated[bool, typer.Option("--version", help="Print the vers
         raise typer.Exit
 
 
-class _Made:
-    """A run and where it was saved, or why it could not be."""
-
-    def __init__(self, run: Run, saved: SavedRun | None, problem: str | None) -> None:
-        self.run, self.saved, self.problem = run, saved, problem
-
-    @property
-    def ok(self) -> bool:
-        return self.run.status == "done" and self.problem is None
-
-    @property
-    def errors(self) -> list[str]:
-        return [*self.run.errors, *([self.problem] if self.problem else [])]
-
-    @property
-    def file(self) -> Path | None:
-        return (self.saved.portrait or self.saved.card) if self.saved else None
-
-
-async def _make(pipeline: Pipeline, images: list[Path], description: str, folder: Path) -> list[_Made]:
-    made: list[_Made] = []
+async def _make(pipeline: Pipeline, images: list[Path], description: str, folder: Path) -> list[Made]:
+    made: list[Made] = []
     total = max(1, len(images)) * len(pipeline.stages)
-    with _Progress(total) as progress:
+    with Progress(total) as progress:
         if description:
             run = await pipeline.run(description=description, on_stage=progress.stage_ended)
             return [await asyncio.to_thread(_saved, run, folder)]
@@ -220,115 +200,13 @@ async def _make(pipeline: Pipeline, images: list[Path], description: str, folder
     return sorted(made, key=lambda one: place.get(one.run.source or "", 0))
 
 
-def _saved(run: Run, folder: Path) -> _Made:
+def _saved(run: Run, folder: Path) -> Made:
     from personalab.errors import CardError
 
     try:
-        return _Made(run, run.save(folder), None)
+        return Made(run, run.save(folder), None)
     except CardError as error:
-        return _Made(run, None, str(error))
-
-
-class _Progress:
-    """A bar on standard error, on a terminal only."""
-
-    def __init__(self, total: int) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-        console = Console(stderr=True)
-        self._total = total
-        self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("stages"), TimeElapsedColumn(),
-            console=console, disable=not console.is_terminal, transient=True,
-        )  # fmt: skip
-        self._task = self._bar.add_task("personas", total=total)
-
-    def __enter__(self) -> _Progress:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def stage_ended(self, run: Run, record: Any) -> None:
-        self._bar.advance(self._task)
-
-    def run_ended(self, number: int) -> None:
-        self._bar.update(self._task, description=f"personas: {number} saved")
-
-
-def _print_table(made: list[_Made], counts: PoolCounts) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from personalab.views import plain
-
-    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
-    table = Table(box=box.SIMPLE, title="personas", title_justify="left")
-    for name in ("from", "persona", "status"):
-        table.add_column(name, overflow="fold")
-    for name in ("calls", "cached", "tokens in", "tokens out", "seconds"):
-        table.add_column(name, justify="right")
-    table.add_column("file", overflow="fold")
-    for one in made:
-        run = one.run
-        name = run["core_persona"].name if run.status != "failed" else ""
-        cached = sum(bool(record.reply and record.reply.cached) for record in run.stages.values())
-        cells = [run.name, name, "invalid" if one.problem else run.status, run.calls, cached, run.paid.input_tokens,
-                 run.paid.output_tokens, f"{run.seconds:.2f}", _shown(one.file)]  # fmt: skip
-        table.add_row(*(Text(plain(_cell(cell))) for cell in cells))
-    console.print(table)
-    _print_card_tokens(console, made)
-    for one in made:
-        for error in one.errors:
-            print(plain(f"{one.run.name}: {error}"), file=sys.stderr)
-    kept = sum(one.file is not None for one in made)
-    tokens = _cell(counts.usage.tokens)
-    print(
-        f"{kept} of {len(made)} personas · {counts.sent} requests sent, {counts.cached + counts.shared} from the cache · {tokens} tokens paid"
-    )
-    if len(made) == 1 and made[0].ok:
-        print(f"\n{made[0].run}")
-
-
-def _print_card_tokens(console: Any, made: list[_Made]) -> None:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    counted = {one.run.name: one.run.card_tokens for one in made if one.run.card_tokens}
-    if not counted:
-        return
-    fields = list(next(iter(counted.values())))
-    table = Table(box=box.SIMPLE, title="tokens in the card (estimate)", title_justify="left")
-    table.add_column("card", overflow="fold")
-    for field in fields:
-        table.add_column(field, justify="right", overflow="fold")
-    for name, tokens in counted.items():
-        table.add_row(Text(name), *(str(tokens.get(field, 0)) for field in fields))
-    console.print(table)
-
-
-def _print_json(made: list[_Made], counts: PoolCounts) -> None:
-    rows = [
-        {
-            "from": one.run.source or one.run.brief.description,
-            "persona": one.run["core_persona"].name if one.run.status != "failed" else None,
-            "status": "invalid" if one.problem else one.run.status,
-            "calls": one.run.calls,
-            "input_tokens": one.run.paid.input_tokens,
-            "output_tokens": one.run.paid.output_tokens,
-            "seconds": one.run.seconds,
-            "card_tokens": one.run.card_tokens,
-            "files": {name: str(path) for name, path in one.saved if path} if one.saved else {},
-            "errors": one.errors,
-        }
-        for one in made
-    ]
-    print(json.dumps(rows, ensure_ascii=False, indent=1))
+        return Made(run, None, str(error))
 
 
 def _pairs(values: list[str] | None, option: str) -> list[tuple[str, str]]:
@@ -346,19 +224,6 @@ def _number(text: str, option: str) -> float:
         return float(text)
     except ValueError:
         raise ConfigError(f"{option} takes a number after the '=', not {text!r}") from None
-
-
-def _cell(value: object) -> str:
-    return "unknown" if value is None else str(value)
-
-
-def _shown(path: Path | None) -> str:
-    if path is None:
-        return ""
-    try:
-        return str(path.absolute().relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:

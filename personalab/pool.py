@@ -34,7 +34,7 @@ from personalab.flights import Flights
 from personalab.gate import Gate
 from personalab.records import Record, Reply, Request, Usage
 from personalab.replies import find_object
-from personalab.transport import OpenAITransport, Transport, WireReply
+from personalab.transport import OpenAITransport, Transport, WireReply, load_client
 
 Check = Callable[[str], object]
 """Raises ReplyInvalid if a reply's text does not fit."""
@@ -113,6 +113,8 @@ class LLMPool:
         self._dialects: dict[str, Dialect] = {}
         self._lock = threading.Lock()
         self._counts = PoolCounts()
+        if transport is None:
+            load_client()
 
     def __repr__(self) -> str:
         return (

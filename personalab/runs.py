@@ -14,6 +14,7 @@ from typing import Any, Literal
 from filelock import FileLock
 from pydantic import ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
 
+from personalab.card_checks import require_valid
 from personalab.cards import CharacterCard
 from personalab.errors import OutputError, PersonalabError, ReplyError, unknown
 from personalab.files import write_whole
@@ -251,10 +252,13 @@ def _save(run: Run, folder: Path) -> SavedRun:
         run_path = write_whole(folder / f"{stem}_run.json", content.encode())
     if run.status == "failed":
         return SavedRun(run=run_path)
-    card = write_whole(folder / f"{stem}_persona.json", run.card.to_json())
+    made = run.card
+    for document in (made.v2(), made.v3()):
+        require_valid(document, f"of {run.name}")
+    card = write_whole(folder / f"{stem}_persona.json", made.to_json())
     if run.portrait is None:
         return SavedRun(run=run_path, card=card)
-    portrait = write_whole(folder / f"{stem}_persona.png", run.card.to_png(run.portrait))
+    portrait = write_whole(folder / f"{stem}_persona.png", made.to_png(run.portrait))
     return SavedRun(run=run_path, card=card, portrait=portrait)
 
 

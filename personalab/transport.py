@@ -134,6 +134,12 @@ class OpenAITransport:
         )
 
 
+def load_client() -> None:
+    """Import the client's libraries, which takes about a second: better before the first request than during it."""
+    import httpx2  # noqa: F401
+    import openai  # noqa: F401
+
+
 class Keeper:
     """Closes a client when its loop ends.
 

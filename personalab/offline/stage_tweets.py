@@ -21,7 +21,7 @@ HABITS = ("lower_case", "dropped_full_stops", "typos", "fillers", "slang")
 GENERAL_KINDS = ("street", "shop", "transport", "night")
 TWEETS = 8
 
-_COMMON, _RARE = 0.6, 0.12
+_RARE, _WORDY = 0.12, 0.45
 _ASIDE_SHARE = 0.12
 _TRIES = 60
 
@@ -81,17 +81,18 @@ def habits(persona: Persona) -> dict[str, float]:
     young = ("lower_case", "slang", "dropped_full_stops")
     liked = young if persona.age < 40 else HABITS
     for name in fixed.sample(liked, fixed.choice((1, 1, 2))):
-        rates[name] = round(fixed.uniform(0.4, 0.85), 2)
-    rates["typos"] = min(rates["typos"], 0.5)
+        rates[name] = round(fixed.uniform(0.3, 0.7), 2)
+    for name in ("typos", "fillers", "slang"):
+        rates[name] = min(rates[name], _WORDY)
     return rates
 
 
 def own_topics(persona: Persona, pen: Pen) -> list[Topic]:
     """The kinds that follow from work, pastime and grudge."""
-    work = persona.occupation
+    work, shared = persona.occupation, pen.lexicon.texts["work_tweets"]
     return [
-        _topic(work["name1"], work["about1"], (work["tweet1a"], work["tweet1b"]), pen),
-        _topic(work["name2"], work["about2"], (work["tweet2a"], work["tweet2b"]), pen),
+        _topic(work["name1"], work["about1"], (work["tweet1a"], work["tweet1b"], *shared), pen),
+        _topic(work["name2"], work["about2"], (work["tweet2a"], work["tweet2b"], *shared), pen),
         *(_topic(own["topic"], own["about"], _numbered(own), pen) for own in (persona.pastime, persona.grudge)),
     ]
 
