@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer.exceptions import TyperException
 
 from personalab import __version__
 from personalab.config import MAX_CONCURRENT, load_settings
@@ -23,7 +24,6 @@ EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED, EXIT_INTERRUPTED = 0, 1, 2, 3, 1
 
 app = typer.Typer(
     name="personalab",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -38,33 +38,22 @@ app = typer.Typer(
 def main() -> int:
     """Run the command line; every error is one line on standard error."""
     warnings.showwarning = _show_warning
-    command = typer.main.get_command(app)
     try:
-        return command.main(standalone_mode=False) or EXIT_OK
-    except typer.Exit as stop:
-        return stop.exit_code
-    except (KeyboardInterrupt, typer.Abort):
-        return _told(
-            "interrupted: what is done is kept, and the same command goes on from there", EXIT_INTERRUPTED
-        )
+        code: int = typer.main.get_command(app).main(standalone_mode=False) or EXIT_OK
     except (ConfigError, PromptError) as error:
         return _told(str(error), EXIT_USAGE)
     except AccessRefused as error:
         return _told(str(error), EXIT_REFUSED)
     except PersonalabError as error:
         return _told(str(error), EXIT_FAILED)
-    except BrokenPipeError:  # the reader of our output has gone, as `| head` does
-        sys.stderr.close()
-        return EXIT_FAILED
-    except Exception as error:
-        if not hasattr(
-            error, "format_message"
-        ):  # click's own errors have it; anything else is a bug and shows itself
-            raise
+    except TyperException as error:
         return _told(error.format_message(), EXIT_USAGE)
+    if code == EXIT_INTERRUPTED:
+        return _told("interrupted: what is done is kept, and the same command goes on from there", code)
+    return code
 
 
-@app.command(help="Make a persona from each image, or one from a description.", no_args_is_help=True)
+@app.command(help="Make a persona from each image, or one from a description.")
 def persona(
     images: Annotated[
         list[Path] | None, typer.Argument(help="Images: PNG, JPEG, WebP, GIF, BMP, TIFF.", show_default=False)
@@ -129,9 +118,7 @@ def persona(
     return EXIT_OK if all(one.ok for one in made) else EXIT_FAILED
 
 
-@app.command(
-    help="Check and show character cards of any origin: JSON or PNG, V1, V2 or V3.", no_args_is_help=True
-)
+@app.command(help="Check and show character cards of any origin: JSON or PNG, V1, V2 or V3.")
 def card(
     files: Annotated[list[Path], typer.Argument(help="Card files.")],
 ) -> int:
@@ -174,16 +161,22 @@ def offline(
         "127.0.0.1",
         port,
         faults,
-        lambda url: print(f"export OPENAI_BASE_URL={url} PERSONALAB_MODEL=personalab-offline", flush=True),
+        ready=lambda url: print(
+            f"export OPENAI_BASE_URL={url} PERSONALAB_MODEL=personalab-offline", flush=True
+        ),
     )
     return EXIT_OK
 
 
 @app.callback(invoke_without_command=True)
-def _top(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+def _top(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
     if version:
         print(f"personalab {__version__}")
-        raise typer.Exit
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 async def _make(pipeline: Pipeline, images: list[Path], description: str, folder: Path) -> list[Made]:

@@ -142,7 +142,9 @@ class Pipeline:
         record, error = await self._run_stage(self.stage(stage), run, run.outputs, clock)
         if error:
             raise error
-        return run.model_copy(update={"stages": {**run.stages, stage: record}, "seconds": record.ended})
+        records = {**run.stages, stage: record}
+        ordered = {each.name: records[each.name] for each in self.stages if each.name in records}
+        return run.model_copy(update={"stages": ordered | records, "seconds": record.ended})
 
     async def run(
         self,

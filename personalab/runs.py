@@ -128,8 +128,9 @@ class Run(Record):
 
     @property
     def errors(self) -> tuple[str, ...]:
-        """The errors of the stages that failed, one line each."""
-        return tuple(record.error.message for record in self.stages.values() if record.error)
+        """The errors of the stages that failed, one line each; those that were skipped for it are not named."""
+        failed = (record for record in self.stages.values() if record.status == "failed")
+        return tuple(record.error.message for record in failed if record.error)
 
     @property
     def paid(self) -> Usage:

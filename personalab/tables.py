@@ -107,11 +107,15 @@ def _print_card_tokens(console: Any, made: list[Made]) -> None:
     counted = {one.run.name: one.run.card_tokens for one in made if one.run.card_tokens}
     if not counted:
         return
-    fields = [field for field in next(iter(counted.values())) if any(tokens.get(field) for tokens in counted.values())]
+    fields = [
+        field
+        for field in next(iter(counted.values()))
+        if any(tokens.get(field) for tokens in counted.values())
+    ]
     table = Table(box=box.SIMPLE, title="tokens in the card (estimate)", title_justify="left")
     table.add_column("card", no_wrap=True)
     for field in fields:
-        table.add_column(field.replace("_", " "), justify="right")
+        table.add_column(field, justify="right")
     for name, tokens in counted.items():
         table.add_row(Text(plain(name)), *(str(tokens.get(field, 0)) for field in fields))
     console.print(table)

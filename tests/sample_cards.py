@@ -269,8 +269,8 @@ def document(spec: str = "chara_card_v3", language: str = "english") -> JsonObje
 
 def picture(width: int = 8, height: int = 12, **save: object) -> bytes:
     """A PNG of a colour gradient."""
-    image = Image.new("RGB", (width, height))
-    image.putdata([(x * 30 % 256, y * 20 % 256, 120) for y in range(height) for x in range(width)])
+    grey = Image.linear_gradient("L").resize((width, height))
+    image = Image.merge("RGB", [grey, grey.transpose(Image.Transpose.ROTATE_180), grey])
     file = io.BytesIO()
     image.save(file, "PNG", **save)
     return file.getvalue()

@@ -391,7 +391,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     ),
     "card in ztxt": (png_with(text_chunk(b"chara", b"\0" + zlib.compress(packed(V1)), b"zTXt")), "zTXt"),
     "card in itxt": (png_with(text_chunk(b"ccv3", b"\0\0\0\0" + packed(V1), b"iTXt")), "iTXt"),
-    "ztxt bomb": (png_with(text_chunk(b"chara", b"\0" + zlib.compress(b"A" * 10**8), b"zTXt")), "zTXt"),
+    "ztxt bomb": (png_with(text_chunk(b"chara", b"\0" + zlib.compress(b"A" * 10**7), b"zTXt")), "zTXt"),
     "png in png": (png_with(text_chunk(b"chara", base64.b64encode(picture()))), "JSON"),
 }
 

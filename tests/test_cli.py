@@ -16,6 +16,8 @@ from conftest import PORTRAITS, ScriptedProvider, failure
 from personalab import __version__
 from personalab.offline.writer import write
 
+pytestmark = pytest.mark.slow
+
 TURBAN, BUN = str(PORTRAITS / "teal_turban.png"), str(PORTRAITS / "silver_bun.png")
 
 
@@ -66,7 +68,8 @@ def test_one_persona_is_shown() -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["persona"], 0, "Usage"),
+        (["persona"], 2, "give one or more images"),
+        (["card"], 2, "Missing argument"),
         (["persona", "--description", ""], 2, "give one or more images, or --description"),
         (["persona", TURBAN, "--description", "x"], 2, "and not both"),
         (["persona", "missing.png"], 1, "missing.png: cannot be read: No such file"),
@@ -194,7 +197,8 @@ def test_cards_are_checked(tmp_path: Path) -> None:
 def test_version_and_help() -> None:
     """The help of each command says enough."""
     assert personalab("--version").stdout.strip() == f"personalab {__version__}"
-    top = personalab("--help").stdout
+    top = personalab().stdout
+    assert top == personalab("--help").stdout
     for word in ("persona", "card", "offline", "OPENAI_API_KEY", "Exit codes"):
         assert word in top
     assert "stage=value" in personalab("persona", "--help").stdout
