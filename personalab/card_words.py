@@ -34,9 +34,7 @@ _ENGLISH_ACTS = (
     "says?|said|nods?|smiles?|thinks?|feels?|decides?|repl(?:y|ies)|blush(?:es)?|walks?|looks?|sighs?"
 )
 _SPANISH_ACTS = "dice|asiente|sonríe|piensa|siente|decide|responde|mira|camina|suspira"
-_CHINESE_ACTS = (
-    "说|說|点头|點頭|点了点头|微笑|笑了|心想|觉得|覺得|回答|决定|決定|感到|走"
-)
+_CHINESE_ACTS = "说|說|点头|點頭|点了点头|微笑|笑了|心想|觉得|覺得|回答|决定|決定|感到|走"
 SPEAKS_FOR_USER = re.compile(
     r"^\{\{user\}\}\s*[:：]"
     rf"|\{{\{{user\}}\}}\s*(?:(?:{_ENGLISH_ACTS}|{_SPANISH_ACTS})\b|(?:{_CHINESE_ACTS}))"
@@ -90,7 +88,9 @@ SECRET = re.compile(r"\b(?:sk|pk|hf|ghp)[-_][A-Za-z0-9_-]{16,}|(?:/home/|/Users/
 """Keys, and paths that name a user of a computer."""
 
 FICTION = re.compile(r"ficti|ficci|fiktiv|erfunden|虚构|虛構|フィクション", re.IGNORECASE)
-AI_MADE = re.compile(r"\b(?:AI|IA|KI)\b|artificial|人工智能|人工知能|language model", re.ASCII | re.IGNORECASE)
+AI_MADE = re.compile(
+    r"\b(?:AI|IA|KI)\b|artificial|人工智能|人工知能|language model", re.ASCII | re.IGNORECASE
+)
 
 USER_NAME = re.compile(r"(?<![\w.])@(\w+)", re.ASCII)
 """A user name that a tweet mentions."""

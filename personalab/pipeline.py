@@ -257,8 +257,15 @@ class Pipeline:
         try:
             request = stage.request(run.brief, done, run.replicate)
             update = {"request": request, "key": self.pool.key(request)}
-            reply = await self.pool.send(request, check=lambda text: stage.parse(text, done))
-            update |= {"reply": reply, "output": stage.parse(reply.text, done), "status": "done"}
+            output: StageOutput | None = None
+
+            def check(text: str) -> None:
+                nonlocal output
+                output = stage.parse(text, done)
+
+            reply = await self.pool.send(request, check)
+            # A reply shared with another task was checked there.
+            update |= {"reply": reply, "output": output or stage.parse(reply.text, done), "status": "done"}
         except AccessRefused:
             raise
         except PersonalabError as error:

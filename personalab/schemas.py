@@ -6,8 +6,10 @@ and are left out where there is none. A validator's message goes back to the mod
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Mapping
+from functools import cache
 from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import (
@@ -27,15 +29,13 @@ EXAMPLE_TWEETS = 8
 BOOK_ENTRIES = 6
 ADULT = 18
 
+_UNWANTED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+
 
 def clean_text(text: str) -> str:
     """NFC, trimmed, and without what no card may hold: lone surrogates and control characters but newline and tab."""
-    kept = (
-        c
-        for c in text.replace("\r\n", "\n").replace("\r", "\n")
-        if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs")
-    )
-    return unicodedata.normalize("NFC", "".join(kept)).strip()
+    text = _UNWANTED.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+    return unicodedata.normalize("NFC", text).strip()
 
 
 def _not_empty(text: str) -> str:
@@ -283,6 +283,7 @@ class CharacterBook(StageOutput):
         return self
 
 
+@cache
 def bare_schema(output: type[BaseModel], title: str) -> dict[str, Any]:
     """The JSON schema of a model as it is sent: titled with the stage's name, without Python's own names and docstrings.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import json
+import re
 import time
 import weakref
 from collections.abc import AsyncGenerator, Mapping
@@ -36,6 +37,11 @@ _QUOTA_CODES = (
     "billing_hard_limit_reached",
     "billing_not_active",
     "insufficient_balance",
+)
+_KEY_WORDS = re.compile(r"invalid[ _]api[ _]key|api key not valid|incorrect api key", re.IGNORECASE)
+_MODEL_WORDS = re.compile(
+    r"model_not_found|invalid model name|unknown model|model\b[^.]{0,80}(not found|does ?n[o']t exist)",
+    re.IGNORECASE,
 )
 
 
@@ -208,9 +214,10 @@ def _from_status(error: Any, endpoint: str, model: str, key: SecretStr) -> Provi
         return RateLimited(
             f"{endpoint}: rate limit: {said}; lower max_concurrent or wait", retry_after=wait, **about
         )
-    if status in (401, 403):
+    # Some servers say of a wrong key or model that the request is bad.
+    if status in (401, 403) or (status == 400 and _KEY_WORDS.search(f"{code} {said}")):
         return KeyRefused(f"{endpoint}: the key is refused ({status}): {said}; check OPENAI_API_KEY", **about)
-    if status == 404:
+    if status == 404 or (status == 400 and _MODEL_WORDS.search(f"{code} {said}")):
         return ModelNotFound(
             f"{endpoint}: not found: model {model!r}: {said}; check PERSONALAB_MODEL and OPENAI_BASE_URL",
             **about,

@@ -48,6 +48,8 @@ def fits_in_tweet(text: str, limit: int = TWEET_LENGTH_MAX) -> bool:
 
 
 def _plain_length(text: str) -> int:
+    if text.isascii():
+        return len(text)
     without_emoji, emoji = _EMOJI.subn("", text)
     return 2 * emoji + sum(
         1 if any(low <= ord(mark) <= high for low, high in _LIGHT) else 2 for mark in without_emoji

@@ -24,7 +24,7 @@ from personalab.schemas import (
 
 _WIDTH = 100
 _STYLE = """<style>
-.personalab{display:flex;gap:20px;max-width:1000px;line-height:1.45;font-size:14px;color:inherit}
+.personalab{display:flex;align-items:flex-start;gap:20px;max-width:1000px;line-height:1.45;font-size:14px;color:inherit}
 .personalab>div{flex:1;min-width:0}
 .personalab img{width:200px;border-radius:8px;display:block}
 .personalab h3{margin:0 0 2px;font-size:20px}

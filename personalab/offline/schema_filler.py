@@ -9,11 +9,12 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from personalab.offline.choice import Chooser
 from personalab.offline.lexicon import Lexicon
 from personalab.offline.pattern_sample import sample
 from personalab.offline.pen import Pen, join
@@ -39,6 +40,8 @@ def fill(schema: JsonObject, asked: Asked, lexicon: Lexicon) -> Any:
         ApiError: 400, the schema cannot be filled: endless, or with parts that contradict each other.
     """
     persona, pen = recall(asked, lexicon)
+    # What is judged stands in the prompt beside the persona, so here the whole prompt decides.
+    pen = replace(pen, chooser=Chooser(asked.text, asked.seed, asked.temperature, asked.top_p))
     dates = tuple(dict.fromkeys(_DATE.findall(asked.text)))
     names = [kind.get("name") for kind in (asked.strategy or {}).get("content_types", []) if isinstance(kind, dict)]
     filler = _Filler(schema, persona, pen, dates, tuple(name for name in names if isinstance(name, str)))
@@ -110,7 +113,8 @@ class _Filler:
         if depth >= _DEPTH_EASY:
             return min(branches, key=lambda branch: len(json.dumps(branch)) + 1000 * ("$ref" in branch))
         full = [branch for branch in branches if branch.get("type") != "null"]
-        return self._one(f"branch {name}", full or branches)
+        chosen: JsonObject = self._one(f"branch {name}", full or branches)
+        return chosen
 
     def _target(self, reference: str) -> JsonObject:
         if not reference.startswith("#"):
@@ -181,8 +185,9 @@ class _Filler:
     def _number(self, schema: JsonObject, name: str, _depth: int) -> float:
         low, high = _bounds(schema, (0, 1) if any(word in name.lower() for word in _SHARES) else (0, 10))
         if "multipleOf" in schema:
-            step = schema["multipleOf"]
-            return float(math.ceil(low / step) + round(self._score(name) * (math.floor(high / step) - math.ceil(low / step)))) * step
+            step = float(schema["multipleOf"])
+            first, last = math.ceil(low / step), math.floor(high / step)
+            return (first + round(self._score(name) * (last - first))) * step
         value = low + self._score(name) * (high - low)
         rounded = round(value, 2)
         return float(rounded if low < rounded < high else value)

@@ -25,7 +25,18 @@ from personalab.offline.damage import damaged
 from personalab.offline.door import Door, limited
 from personalab.offline.faults import Faults
 from personalab.offline.ledger import Ledger, LedgerBook
-from personalab.offline.wire import MODEL, Answer, ApiError, Chat, chunks, completion, cut, models, read_chat, read_json
+from personalab.offline.wire import (
+    MODEL,
+    Answer,
+    ApiError,
+    Chat,
+    chunks,
+    completion,
+    cut,
+    models,
+    read_chat,
+    read_json,
+)
 from personalab.offline.writer import compose
 
 HOST = "127.0.0.1"
@@ -86,7 +97,7 @@ class OfflineServer:
             self._thread.start()
             try:
                 self._address = ready.result()
-            except ConfigError:
+            except (ConfigError, RuntimeError):
                 self.close()
                 raise
         return self
@@ -104,6 +115,9 @@ class OfflineServer:
             asyncio.run(self._until_stopped(ready))
         except ConfigError as error:
             ready.set_exception(error)
+        finally:
+            if not ready.done():
+                ready.set_exception(RuntimeError("the offline provider did not start"))
 
     async def _until_stopped(self, ready: Future[str]) -> None:
         loop, stopped = asyncio.get_running_loop(), asyncio.Event()
@@ -139,10 +153,16 @@ def application(faults: Faults, book: LedgerBook) -> web.Application:
 async def _run(
     faults: Faults, host: str, port: int, book: LedgerBook, ready: Callable[[str], object], stopped: asyncio.Event
 ) -> None:
-    runner = web.AppRunner(application(faults, book), access_log=None, logger=_NO_LOG, handler_cancellation=True)
+    runner = web.AppRunner(
+        application(faults, book),
+        access_log=None,
+        logger=_NO_LOG,
+        handler_cancellation=True,
+        shutdown_timeout=SHUTDOWN_SECONDS,
+    )
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port, shutdown_timeout=SHUTDOWN_SECONDS, backlog=BACKLOG)
+        site = web.TCPSite(runner, host, port, backlog=BACKLOG)
         try:
             await site.start()
         except (OSError, OverflowError) as error:

@@ -77,7 +77,7 @@ def character_book(asked: Asked, lexicon: Lexicon) -> JsonObject:
     work = {"name": pen.say("entry_work"), "keys": persona.occupation.get("keys", ""), "book": pen.say("entry_work_text")}
     own = (persona.pastime, persona.grudge if pen.between("own", 0, 1) else persona.keepsake)
     others = ("locals", "past_people", "beliefs")
-    fixed = [entry for entry in (work if work["keys"] else pen.choose("beliefs"), *own)]
+    fixed = (work if work["keys"] else pen.choose("beliefs"), *own)
     entries = [_entry(entry, pen, taken) for entry in fixed]
     return {"entries": [entry for entry in entries if entry] + [_drawn(name, pen, taken) for name in others]}
 

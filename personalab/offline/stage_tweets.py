@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from random import Random
 from typing import Any
 
@@ -24,6 +23,7 @@ TWEETS = 8
 _RARE, _WORDY = 0.12, 0.45
 _ASIDE_SHARE = 0.12
 _TRIES = 60
+_WORD = re.compile(r"[\w'’]+")
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,7 @@ def _mistyped(text: str, pen: Pen) -> str:
     for entry in pen.lexicon.entries["slips"]:
         if entry["right"] in text:
             return text.replace(entry["right"], entry["wrong"], 1)
-    words = [word for word in re.finditer(r"(?<![\w’'])[a-z]{5,}(?![\w’'])", text)]
+    words = list(re.finditer(r"(?<![\w’'])[a-z]{5,}(?![\w’'])", text))
     if not words:
         return text
     word = words[pen.chooser.random.randrange(len(words))]
@@ -217,11 +217,6 @@ def _mistyped(text: str, pen: Pen) -> str:
 
 def _opening(text: str) -> str:
     """The first word, or in Chinese the first character."""
-    found = _word().search(text)
+    found = _WORD.search(text)
     word = found[0].casefold() if found else text[:1]
-    return word if word.isascii() or word[:1].isalpha() and ord(word[0]) < 0x2E80 else word[:1]
-
-
-@cache
-def _word() -> re.Pattern[str]:
-    return re.compile(r"[\w'’]+")
+    return word if word[:1] < "\u2e80" else word[:1]
