@@ -20,8 +20,7 @@ def check_card(document: JsonObject) -> tuple[Problem, ...]:
     if not isinstance(document, dict):
         return (error(1, "document", f"is {shown(document)}", "give a JSON object"),)
     data = document.get("data")
-    problems = [*check_structure(document), *(check_text(data) if isinstance(data, dict) else ())]
-    return tuple(sorted(problems, key=lambda problem: problem.level != "error"))
+    return (*check_structure(document), *(check_text(data) if isinstance(data, dict) else ()))
 
 
 def require_valid(document: JsonObject, source: str = "card") -> None:

@@ -70,6 +70,11 @@ class CharacterCard(Record):
         held = cls(document={"spec": V3, "data": dict(data)})
         return cls(document=held.v3())
 
+    def __repr__(self) -> str:
+        return f"CharacterCard({self.name!r}, {self.spec})"
+
+    __str__ = __repr__
+
     @property
     def spec(self) -> str:
         """`chara_card_v2` or `chara_card_v3`."""

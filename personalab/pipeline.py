@@ -71,8 +71,11 @@ class Pipeline:
 
     def with_stage(self, stage: Stage) -> Self:
         """A pipeline with a stage more, or with the one of that name replaced."""
-        others = tuple(other for other in self.stages if other.name != stage.name)
-        return replace(self, stages=(*others, stage))
+        if all(other.name != stage.name for other in self.stages):
+            return replace(self, stages=(*self.stages, stage))
+        return replace(
+            self, stages=tuple(stage if other.name == stage.name else other for other in self.stages)
+        )
 
     async def begin(
         self,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Annotated, Any, Self, TypeVar
 
@@ -82,8 +82,8 @@ class StageOutput(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     def __str__(self) -> str:
-        """The output as indented JSON, for reading."""
-        return self.model_dump_json(indent=2)
+        """The output for reading: fields and lists indented, texts as they are."""
+        return "\n".join(_readable(self.model_dump(mode="json")))
 
 
 class CorePersona(StageOutput):
@@ -306,6 +306,19 @@ def _bare(schema: dict[str, Any]) -> dict[str, Any]:
         else:
             bare[key] = value
     return bare
+
+
+def _readable(value: Any, indent: str = "") -> Iterator[str]:
+    pairs = value.items() if isinstance(value, dict) else (("-", item) for item in value)
+    for label, item in pairs:
+        head = f"{indent}{label}" if label == "-" else f"{indent}{label}:"
+        if isinstance(item, dict | list):
+            yield head
+            yield from _readable(item, indent + "  ")
+        else:
+            first, *rest = str(item).split("\n")
+            yield f"{head} {first}"
+            yield from (f"{indent}  {line}" for line in rest)
 
 
 def _earlier(info: ValidationInfo, stage: str) -> Any:

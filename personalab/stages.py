@@ -8,7 +8,6 @@ A stage builds a request and parses a reply. It never awaits, opens a file or kn
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any, Self
 
@@ -144,7 +143,7 @@ def stage(
 
 
 def in_order(stages: Iterable[Stage]) -> tuple[Stage, ...]:
-    """The stages, each after the ones it needs.
+    """The stages in the order given, but each after the ones it needs.
 
     Raises:
         ConfigError: two of one name, a need that no stage meets, or stages that need each other.
@@ -158,11 +157,19 @@ def in_order(stages: Iterable[Stage]) -> tuple[Stage, ...]:
         for need in each.needs:
             if need not in by_name:
                 raise ConfigError(f"stage {each.name} needs {unknown('stage', need, by_name)}")
-    try:
-        order = TopologicalSorter({each.name: each.needs for each in by_name.values()}).static_order()
-        return tuple(by_name[name] for name in order)
-    except CycleError as error:
-        raise ConfigError(f"stages need each other in a circle: {' → '.join(error.args[1])}") from error
+    ordered: dict[str, Stage] = {}
+    while len(ordered) < len(by_name):
+        ready = [
+            each
+            for each in by_name.values()
+            if each.name not in ordered and ordered.keys() >= set(each.needs)
+        ]
+        if not ready:
+            raise ConfigError(
+                f"stages need each other in a circle: {', '.join(sorted(by_name.keys() - ordered.keys()))}"
+            )
+        ordered[ready[0].name] = ready[0]
+    return tuple(ordered.values())
 
 
 def _for_prompt(output: StageOutput) -> str:

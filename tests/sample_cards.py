@@ -1,4 +1,4 @@
-# ruff: noqa: E501 -- texts stand on one line each, as in a card
+
 """Three good cards, in English, Chinese and Spanish, for the tests of cards. Every value is fresh at each call."""
 
 import copy

@@ -196,6 +196,8 @@ WARNINGS: dict[str, tuple[Change, int, str]] = {
     "unbalanced braces": (put("scenario", "{{user} arrives"), 15, "data.scenario"),
     "translated macro": (put("scenario", "{{usuario}} llega"), 15, "data.scenario"),
     "original in a greeting": (put("first_mes", "{{original}} who are you?"), 15, "data.first_mes"),
+    "broken macro in a key": (in_entry("keys", ["{{char}"]), 15, f"{ENTRY}.keys[0]"),
+    "broken macro in a prompt": (put("system_prompt", "{char}} waits"), 15, "data.system_prompt"),
     "stand-in for the user": (put("scenario", "[Your name] arrives"), 15, "data.scenario"),
     "user with angle brackets": (in_entry("content", "<USER> knows"), 15, f"{ENTRY}.content"),
     "example not opened": (put("mes_example", "{{char}}: hi"), 15, "data.mes_example"),
@@ -421,6 +423,7 @@ def test_poor_text_is_a_warning(kind: str) -> None:
             "description", "Moira is as an AI engineer would be: patient. She has a todo list. Todo va bien."
         ),
         put("system_prompt", "{{original}} Stay in character."),
+        in_own("language", "英语"),
         in_entry("keys", ["/bees?,hives/i"]),
         lambda data: [entry.pop("id") for entry in data["character_book"]["entries"]],
         lambda data: data["extensions"].pop("personalab"),
@@ -536,6 +539,7 @@ CHARA["data"]["creator_notes"] += (
 )
 V2_CHUNK = card_chunk(b"chara", CHARA)
 V3_CHUNK = card_chunk(b"ccv3", CARD.v3())
+UNPADDED = base64.b64encode(json.dumps(CHARA).encode().ljust(60_001)).rstrip(b"=")
 LINES = base64.encodebytes(json.dumps(CARD.v3()).encode())
 
 PNG_ERRORS: dict[str, tuple[bytes, str]] = {
@@ -551,7 +555,7 @@ PNG_ERRORS: dict[str, tuple[bytes, str]] = {
     "after the pixels": (png_of(V2_CHUNK, V3_CHUNK, after_pixels=True), "png.ccv3"),
     "as iTXt": (png_of(V2_CHUNK, card_chunk(b"ccv3", CARD.v3(), b"iTXt")), "png.ccv3"),
     "base64 in lines": (png_of(V2_CHUNK, chunk(b"tEXt", b"ccv3\0" + LINES)), "png.ccv3"),
-    "base64 without padding": (png_of(chunk(b"tEXt", b"chara\0e30"), V3_CHUNK), "png.chara"),
+    "base64 without padding": (png_of(chunk(b"tEXt", b"chara\0" + UNPADDED), V3_CHUNK), "png.chara"),
     "plain JSON": (png_of(V2_CHUNK, chunk(b"tEXt", b"ccv3\0{}")), "png.ccv3"),
     "no JSON": (png_of(V2_CHUNK, chunk(b"tEXt", b"ccv3\0" + base64.b64encode(b"hello"))), "png.ccv3"),
     "deep JSON": (png_of(V2_CHUNK, chunk(b"tEXt", b"ccv3\0" + base64.b64encode(b"[" * 9999))), "png.ccv3"),

@@ -121,7 +121,10 @@ def test_png_takes_every_mode(mode: str) -> None:
     """A picture of any mode keeps its look, transparency included."""
     with Image.open(io.BytesIO(picture())) as image:
         file = io.BytesIO()
-        image.convert(mode).save(file, "PNG")
+        clear = {"transparency": 0} if mode in ("P", "L") else {}
+        if mode in ("RGBA", "LA"):
+            image.putalpha(image.convert("L"))
+        image.convert(mode).save(file, "PNG", **clear)
     written = CharacterCard.from_data(card_data()).to_png(file.getvalue())
     with Image.open(file) as before, Image.open(io.BytesIO(written)) as after:
         assert before.convert("RGBA").tobytes() == after.convert("RGBA").tobytes()
@@ -468,6 +471,11 @@ def test_changing_an_unknown_field_names_the_nearest() -> None:
     """A slip of the pen is an error that says what was meant."""
     with pytest.raises(ConfigError, match="'first_mes'"):
         CharacterCard(document=document()).with_data(first_message="Hello")
+
+
+def test_repr_is_short() -> None:
+    """A card shows its name and version, not its whole document."""
+    assert repr(CARD) == str(CARD) == "CharacterCard('Moira Kettley', chara_card_v3)"
 
 
 def test_properties_are_the_fields() -> None:
