@@ -208,7 +208,7 @@ def to_bytes(document: JsonObject, *, indent: int | None = None) -> bytes:
 
 
 JSON_BYTES_MAX = 16 * 1024**2
-"""Bytes of JSON that are parsed: in memory it can take 20 times as much."""
+"""Bytes of JSON that are parsed: in memory it can take 50 times as much."""
 NESTING_MAX = 100
 """Levels of arrays and objects inside each other, far below what Python's own recursion limit allows."""
 

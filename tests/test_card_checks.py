@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from sample_cards import LANGUAGES, card_data, document, picture
+from sample_cards import LANGUAGES, card_data, document, entry, picture
 
 from personalab.card_checks import Problem, check_card, check_png, require_valid
 from personalab.cards import CharacterCard
@@ -224,6 +224,15 @@ WARNINGS: dict[str, tuple[Change, int, str]] = {
     "cut off": (put("description", "Moira keeps the lock and,"), 17, "data.description"),
     "permanent tokens": (put("description", LONG * 3), 18, "data"),
     "total tokens": (put("mes_example", "<START>\n{{user}}: a\n{{char}}: b\n" * 2 + LONG * 9), 18, "data"),
+    "total tokens of a lorebook": (
+        lambda data: data["character_book"].update(
+            entries=[
+                entry(number, "bees", [f"bee {number}"], LONG[number : number + 500]) for number in range(60)
+            ]
+        ),
+        18,
+        "data",
+    ),
     "short greeting": (put("first_mes", "Late. Tea?"), 18, "data.first_mes"),
     "long greeting": (put("first_mes", LONG + "Tea?"), 18, "data.first_mes"),
     "fat entry": (in_entry("content", LONG), 18, f"{ENTRY}.content"),
@@ -423,9 +432,8 @@ def test_poor_text_is_a_warning(kind: str) -> None:
             "description", "Moira is as an AI engineer would be: patient. She has a todo list. Todo va bien."
         ),
         put("system_prompt", "{{original}} Stay in character."),
-        in_own("language", "英语"),
         in_entry("keys", ["/bees?,hives/i"]),
-        lambda data: [entry.pop("id") for entry in data["character_book"]["entries"]],
+        lambda data: [held.pop("id") for held in data["character_book"]["entries"]],
         lambda data: data["extensions"].pop("personalab"),
         lambda data: data.pop("character_book") and data["extensions"]["personalab"].pop("social_network"),
         in_extensions("fav", False),
@@ -441,6 +449,22 @@ def test_what_is_allowed_is_no_problem(change: Change) -> None:
     card = document()
     change(card["data"])
     assert [str(problem) for problem in check_card(card) if problem.check not in (18, 23)] == []
+
+
+@pytest.mark.parametrize(
+    ("language", "names"),
+    [
+        ("english", ("English", "en", "英语", "German")),
+        ("spanish", ("Español", "es", "Spanish", "西班牙语")),
+        ("chinese", ("中文", "Chinese (simplified)", "zh-CN", "简体中文")),
+    ],
+)
+def test_languages_have_many_names(language: str, names: tuple[str, ...]) -> None:
+    """A language is known by its names in several languages; of others only the script is judged."""
+    for name in names:
+        card = document(language=language)
+        card["data"]["extensions"]["personalab"]["language"] = name
+        assert check_card(card) == (), name
 
 
 def test_language_rules_are_silent_without_a_language() -> None:
@@ -504,9 +528,8 @@ def test_what_is_no_card_is_an_error(card: Any) -> None:
 def test_checks_stay_quick_on_a_library() -> None:
     """A thousand entries, and one text of half a megabyte, take no more than work in proportion."""
     card = document()
-    entry = card["data"]["character_book"]["entries"][0]
     card["data"]["character_book"]["entries"] = [
-        {**entry, "id": number, "content": f"Bee number {number} " * 20} for number in range(1000)
+        entry(number, "bees", [f"bee {number}"], f"Bee number {number} " * 20) for number in range(1000)
     ]
     card["data"]["description"] = "Moira {{user}} , (" * 30_000
     assert check_card(card)

@@ -294,6 +294,14 @@ def test_ccv3_wins_over_chara() -> None:
     )
 
 
+def test_first_of_two_copies_counts() -> None:
+    """Of two chunks with one keyword the first is read, as front ends do."""
+    other = document()
+    other["data"]["description"] = "second"
+    png = png_with(text_chunk(b"ccv3", packed(document())), text_chunk(b"ccv3", packed(other)))
+    assert read_card(png).document == document()
+
+
 @pytest.mark.parametrize("keyword", [b"chara", b"Chara", b"CHARA", b"CCv3"])
 @pytest.mark.parametrize("after_pixels", [False, True])
 def test_chunk_is_found(keyword: bytes, after_pixels: bool) -> None:
