@@ -53,7 +53,11 @@ def main() -> int:
     return code
 
 
-@app.command(help="Make a persona from each image, or one from a description.")
+@app.command(
+    help="Make a persona from each image, or one from a description.",
+    epilog="Stages: core_persona, tweet_strategy, example_tweets, social_network, authenticity, visual_profile, "
+    "character_book. Example: personalab persona face.png --temperature social_network=1.1 --language 中文",
+)
 def persona(
     images: Annotated[
         list[Path] | None, typer.Argument(help="Images: PNG, JPEG, WebP, GIF, BMP, TIFF.", show_default=False)
@@ -118,7 +122,7 @@ def persona(
     return EXIT_OK if all(one.ok for one in made) else EXIT_FAILED
 
 
-@app.command(help="Check and show character cards of any origin: JSON or PNG, V1, V2 or V3.")
+@app.command(help="Check character cards of any origin (JSON, PNG).")
 def card(
     files: Annotated[list[Path], typer.Argument(help="Card files.")],
 ) -> int:
@@ -143,7 +147,14 @@ def card(
     return worst
 
 
-@app.command(help="Serve the embedded provider for any OpenAI client, until Ctrl-C. It is no language model.")
+@app.command(
+    help="Serve the embedded provider to any OpenAI client.",
+    epilog="It runs until Ctrl-C, on this machine only, and is no language model. Faults by rate (0 to 1): rate_limit, "
+    "server_error, reset, broken_json, wrong_shape, cut_off, refusal, empty. Quirks: no_json_schema, no_json_mode, "
+    "no_temperature, no_max_tokens, no_images, no_quota. Limits: max_concurrent=N, requests_per_minute=N, "
+    "retry_after=SECONDS. Others: key=K, models=A,B, seed=N. Example: personalab offline --fault rate_limit=0.2 "
+    "--latency 0.1..0.5",
+)
 def offline(
     port: Annotated[int, typer.Option(help="Port on this machine; 0 takes a free one.")] = 8000,
     fault: Annotated[

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from conftest import PORTRAITS, ScriptedProvider, failure
 
-from personalab import __version__
+from personalab import STAGES, __version__
+from personalab.offline.faults import Faults
 from personalab.offline.writer import write
 
 pytestmark = pytest.mark.slow
@@ -202,3 +203,6 @@ def test_version_and_help() -> None:
     for word in ("persona", "card", "offline", "OPENAI_API_KEY", "Exit codes"):
         assert word in top
     assert "stage=value" in personalab("persona", "--help").stdout
+    of_persona, of_offline = personalab("persona", "--help").stdout, personalab("offline", "--help").stdout
+    assert [stage.name for stage in STAGES if stage.name not in of_persona] == []
+    assert [fault for fault in Faults.model_fields if fault not in of_offline] == []
