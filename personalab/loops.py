@@ -11,7 +11,7 @@ import atexit
 import os
 import threading
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 Result = TypeVar("Result")
 
@@ -28,14 +28,12 @@ def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
     if threading.current_thread() is _runner.thread:
         coroutine.close()
         raise RuntimeError("personalab.run() was called inside a coroutine it is running: use 'await' there")
-    ended = threading.Event()
-    # run_coroutine_threadsafe takes the caller's context along, so what is displayed lands in the caller's cell.
-    future = asyncio.run_coroutine_threadsafe(_announced(coroutine, ended), _runner.loop())
+    loop, call = _runner.loop(), _Call(coroutine)
     try:
-        return future.result()
+        # run_coroutine_threadsafe takes the caller's context along, so what is displayed lands in the caller's cell.
+        return asyncio.run_coroutine_threadsafe(call.outcome(), loop).result()
     except BaseException:
-        if future.cancel():
-            ended.wait(_SETTLE_SECONDS)
+        call.stop(loop)
         raise
 
 
@@ -56,11 +54,37 @@ def allow_nested() -> None:
     nest.apply()
 
 
-async def _announced(coroutine: Coroutine[Any, Any, Result], ended: threading.Event) -> Result:
-    try:
-        return await coroutine
-    finally:
-        ended.set()
+class _Call(Generic[Result]):
+    """A coroutine that can be stopped from another thread at any moment, also just before it starts."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Result]) -> None:
+        self._coroutine = coroutine
+        self._task: asyncio.Task[Any] | None = None
+        self._stopped = False
+        self._ended = threading.Event()
+
+    async def outcome(self) -> Result:
+        if self._stopped:
+            self._coroutine.close()
+            raise asyncio.CancelledError
+        self._task = asyncio.current_task()
+        try:
+            return await self._coroutine
+        finally:
+            self._ended.set()
+
+    def stop(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Cancel it and wait until it has ended."""
+        self._stopped = True
+        if not self._ended.is_set():
+            loop.call_soon_threadsafe(self._cancel)
+            self._ended.wait(_SETTLE_SECONDS)
+
+    def _cancel(self) -> None:
+        if self._task is None:
+            self._ended.set()
+        else:
+            self._task.cancel()
 
 
 class _Runner:

@@ -11,7 +11,7 @@ import json
 import re
 import time
 import weakref
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import SecretStr
@@ -102,12 +102,12 @@ class OpenAITransport:
         return _wire_reply(content, self.endpoint, str(body.get("model")))
 
     async def _client(self) -> AsyncOpenAI:
-        loop = asyncio.get_running_loop()
-        keeper = self._clients.get(loop)
-        if keeper is None:
-            keeper = self._clients[loop] = Keeper(self._new_client())
-            await keeper.open()
-        return keeper.client
+        keepers = _keepers.setdefault(asyncio.get_running_loop(), {})
+        name = (self.endpoint, self._key.get_secret_value(), self._timeout_seconds)
+        if name not in keepers:
+            keepers[name] = Keeper(self._new_client(), ended=lambda: keepers.pop(name, None))
+            await keepers[name].open()
+        return keepers[name].client
 
     def _new_client(self) -> AsyncOpenAI:
         import httpx2
@@ -153,8 +153,9 @@ class Keeper:
     generator that waits with the client in its hands is told in time, without anybody having to close the pool.
     """
 
-    def __init__(self, client: AsyncOpenAI) -> None:
+    def __init__(self, client: AsyncOpenAI, ended: Callable[[], object]) -> None:
         self.client = client
+        self._ended = ended
         self._held = self._hold()
 
     async def open(self) -> None:
@@ -164,7 +165,15 @@ class Keeper:
         try:
             yield
         finally:
+            self._ended()
             await self.client.close()
+
+
+# By loop, then by endpoint, key and timeout: pools that come and go in one loop share the client and its connections.
+# Not held by the pool, as a pool that is let go in the last moment of a loop could no longer close it.
+_keepers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, str, float], Keeper]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 def _wire_reply(content: bytes, endpoint: str, model: str) -> WireReply:

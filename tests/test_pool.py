@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import subprocess
+import sys
 import threading
 import warnings
 from collections.abc import Callable
@@ -186,6 +188,33 @@ def test_several_loops_in_a_row(provider: ScriptedProvider, make_pool: MakePool)
         assert personalab.run(pool.send(ask("runner"))).text == "{}"
         gc.collect()
     assert len(provider.bodies) == 4
+
+
+def test_clients_are_closed_with_their_loop(provider: ScriptedProvider) -> None:
+    """A pool that is let go as its loop ends leaves no open session, and pools of one loop share one client."""
+    code = (
+        "import asyncio, gc, sys\n"
+        "from personalab import LLMPool\n"
+        "from personalab.records import Message, Request\n"
+        "from personalab.transport import _keepers\n"
+        "async def main(text):\n"
+        "    for _ in range(3):\n"
+        "        pool = LLMPool(api_base=sys.argv[1], model='m', cache='off')\n"
+        "        await pool.send(Request(stage='s', messages=(Message(role='user', text=text),)))\n"
+        "    assert [len(clients) for clients in _keepers.values()] == [1]\n"
+        "for text in 'abc':\n"
+        "    asyncio.run(main(text))\n"
+        "gc.collect()\n"
+        "assert not any(_keepers.values())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-c", code, provider.url],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, "Unclosed" in done.stderr) == (0, False), done.stderr
 
 
 @pytest.mark.parametrize("trouble", [500, 502, 503, 408, 409, "reset", "no json", "no choices"])
