@@ -126,25 +126,8 @@ def persona(
 def card(
     files: Annotated[list[Path], typer.Argument(help="Card files.")],
 ) -> int:
-    from personalab.card_checks import check_card
-    from personalab.cards import read_card
-    from personalab.views import plain
-
-    worst = EXIT_OK
-    for file in files:
-        found = read_card(file)
-        problems = check_card(found.document)
-        errors = [problem for problem in problems if problem.level == "error"]
-        counts = found.token_counts()
-        print(
-            plain(
-                f"{file}: {found.name} · {found.spec} · {counts['total']} tokens · {len(errors)} errors, {len(problems) - len(errors)} warnings"
-            )
-        )
-        for problem in problems:
-            print(plain(f"  {problem.level} {problem}"))
-        worst = max(worst, EXIT_FAILED if errors else EXIT_OK)
-    return worst
+    good = [_check_file(file) for file in files]
+    return EXIT_OK if all(good) else EXIT_FAILED
 
 
 @app.command(
@@ -202,6 +185,28 @@ async def _make(pipeline: Pipeline, images: list[Path], description: str, folder
             progress.run_ended(len(made))
     place = {str(image.absolute()): number for number, image in enumerate(images)}
     return sorted(made, key=lambda one: place.get(one.run.source or "", 0))
+
+
+def _check_file(file: Path) -> bool:
+    from personalab.card_checks import check_card, check_png
+    from personalab.card_png import SIGNATURE
+    from personalab.cards import read_card
+    from personalab.errors import CardError
+    from personalab.views import plain
+
+    try:
+        card = read_card(file)
+    except CardError as error:
+        _told(str(error), EXIT_FAILED)
+        return False
+    content = file.read_bytes()
+    problems = (*check_card(card.document), *(check_png(content) if content.startswith(SIGNATURE) else ()))
+    errors = sum(problem.level == "error" for problem in problems)
+    about = f"{card.name} · {card.spec} · {card.token_counts()['total']} tokens"
+    print(plain(f"{file}: {about} · {errors} errors, {len(problems) - errors} warnings"))
+    for problem in problems:
+        print(plain(f"  {problem.level} {problem}"))
+    return not errors
 
 
 def _saved(run: Run, folder: Path) -> Made:

@@ -190,8 +190,9 @@ def test_cards_are_checked(tmp_path: Path) -> None:
     broken = json.loads(good.read_text())
     del broken["data"]["character_book"]["entries"][2]["keys"]
     (tmp_path / "broken.json").write_text(json.dumps(broken))
-    done = personalab("card", str(tmp_path / "broken.json"))
+    done = personalab("card", "missing.json", str(tmp_path / "broken.json"))
     assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
     assert "data.character_book.entries[2].keys" in done.stdout
 
 
