@@ -15,7 +15,7 @@ demo: .venv/.demo
 	@$(BIN)/personalab persona data/portraits/*.png
 
 test: .venv/.all
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --nbmake
 
 check: .venv/.all
 	$(BIN)/ruff check .
