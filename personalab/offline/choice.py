@@ -11,19 +11,20 @@ from random import Random
 
 _SPREAD_BASE = 2.0
 _SPREAD_SHARE = 1 / 3
+_WAVERING = 0.18
 
 
 class Chooser:
     """Draws without replacement from named lists.
 
     `identity` fixes the order in which each list is preferred, `seed` fixes the draws, so one identity at temperature 0
-    always gets the first of each list and at 1.5 almost any.
+    always gets the first of each list, whatever the seed, and at 1.5 almost any.
     """
 
     def __init__(self, identity: str, seed: str, temperature: float, top_p: float = 1.0) -> None:
         self.identity = identity
         self.temperature = temperature
-        self.random = Random(seed)
+        self.random = Random(seed if temperature > 0 else identity)
         self._top_p = top_p
         self._used: dict[str, set[int]] = {}
 
@@ -42,8 +43,7 @@ class Chooser:
     def share(self, name: str) -> float:
         """A number in 0–1 that the identity fixes at temperature 0 and that wavers as it grows."""
         fixed = number(f"{self.identity}\0{name}") % 10_000 / 10_000
-        wavering = self.random.gauss(0, 0.18) * min(self.temperature, 2.0)
-        return min(1.0, max(0.0, fixed + wavering)) if self.temperature else fixed
+        return min(1.0, max(0.0, fixed + self.random.gauss(0, _WAVERING) * self.temperature))
 
     def chance(self, probability: float) -> bool:
         """True with a probability; never at temperature 0."""

@@ -72,4 +72,10 @@ def _object(text: str) -> dict[str, Any] | None:
     return data if isinstance(data, dict) else None
 
 
-_BREAKS: tuple[Callable[[str, Random], str], ...] = (_fenced, _amid_prose, _trailing_commas, _unquoted, _one_field_wrong)
+_BREAKS: tuple[Callable[[str, Random], str], ...] = (
+    _fenced,
+    _amid_prose,
+    _trailing_commas,
+    _unquoted,
+    _one_field_wrong,
+)

@@ -34,7 +34,9 @@ class Door:
             message = f"The model `{chat.model}` does not exist or you do not have access to it."
             raise ApiError(404, message, code="model_not_found", param="model")
         if faults.no_images and chat.images:
-            raise ApiError(400, "Invalid content type. image_url is only supported by certain models.", param="messages")
+            raise ApiError(
+                400, "Invalid content type. image_url is only supported by certain models.", param="messages"
+            )
         if faults.no_max_tokens and "max_tokens" in chat.given:
             message = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
             raise ApiError(400, message, param="max_tokens", code="unsupported_parameter")
@@ -45,9 +47,13 @@ class Door:
             )
             raise ApiError(400, message, param="temperature", code="unsupported_value")
         if faults.no_json_mode and chat.answer_format != "text":
-            raise ApiError(400, "Unrecognized request argument supplied: response_format", param="response_format")
+            raise ApiError(
+                400, "Unrecognized request argument supplied: response_format", param="response_format"
+            )
         if faults.no_json_schema and chat.answer_format == "json_schema":
-            message = "Invalid parameter: 'response_format' of type 'json_schema' is not supported with this model."
+            message = (
+                "Invalid parameter: 'response_format' of type 'json_schema' is not supported with this model."
+            )
             raise ApiError(400, message, param="response_format")
 
     def enter(self) -> None:

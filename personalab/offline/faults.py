@@ -120,7 +120,9 @@ def _latency(item: str) -> Latency:
     try:
         latency = Latency(stage=stage.strip(), low=float(low), high=float(high if dots else low))
     except ValueError as error:
-        raise ConfigError(f"latency {item!r}: write seconds (0.2), a range (0.1..0.5) or stage=seconds") from error
+        raise ConfigError(
+            f"latency {item!r}: write seconds (0.2), a range (0.1..0.5) or stage=seconds"
+        ) from error
     if latency.high < latency.low:
         raise ConfigError(f"latency {item!r}: the range ends before it begins")
     return latency

@@ -88,9 +88,20 @@ def _decode(data: bytes) -> Seen:
             with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
                 return _seen(image)
     # Pillow lets decoders raise what they like on broken data.
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, OverflowError, MemoryError) as error:
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        EOFError,
+        IndexError,
+        TypeError,
+        OverflowError,
+        MemoryError,
+    ) as error:
         formats = "['png', 'jpeg', 'gif', 'webp']"
-        raise _refused(f"You uploaded an unsupported image. Please make sure your image is valid, one of {formats}") from error
+        raise _refused(
+            f"You uploaded an unsupported image. Please make sure your image is valid, one of {formats}"
+        ) from error
     except Image.DecompressionBombError as error:
         raise _too_large() from error
 
@@ -124,7 +135,11 @@ def _nearest(red: int, green: int, blue: int) -> str:
     def distance(name: str) -> float:
         red2, green2, blue2 = palette()[name]
         mean = (r + red2) / 2
-        return (2 + mean / 256) * (r - red2) ** 2 + 4 * (g - green2) ** 2 + (2 + (255 - mean) / 256) * (b - blue2) ** 2
+        return (
+            (2 + mean / 256) * (r - red2) ** 2
+            + 4 * (g - green2) ** 2
+            + (2 + (255 - mean) / 256) * (b - blue2) ** 2
+        )
 
     return min(palette(), key=distance)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import MappingProxyType
 
@@ -34,12 +34,14 @@ def open_lexicon(code: str) -> Lexicon:
     data = orjson.loads((LEXICONS_DIR / f"{code}.json").read_bytes())
     texts = {name: tuple(items) for name, items in data.items() if not items or isinstance(items[0], str)}
     entries = {
-        name: tuple(MappingProxyType(item) for item in items) for name, items in data.items() if name not in texts
+        name: tuple(MappingProxyType(item) for item in items)
+        for name, items in data.items()
+        if name not in texts
     }
     return Lexicon(code, MappingProxyType(texts), MappingProxyType(entries))
 
 
-@cache
+@lru_cache(maxsize=256)
 def language_code(language: str) -> str:
     """The code of a language by any of its names.
 
@@ -49,7 +51,9 @@ def language_code(language: str) -> str:
     words = re.findall(r"\w+", language.casefold())
     for code in CODES:
         aliases = open_lexicon(code).texts["aliases"]
-        if language.casefold().strip() in aliases or any(_means(word, at, aliases) for at, word in enumerate(words)):
+        if language.casefold().strip() in aliases or any(
+            _means(word, at, aliases) for at, word in enumerate(words)
+        ):
             return code
     raise ApiError(
         400,

@@ -71,7 +71,11 @@ class Pen:
         if match["other"] is not None:
             word = match["name"] if self.gender == "m" else match["other"]
         else:
-            word = self._filled(self.facts[match["name"]]) if match["name"] in self.facts else self.say(match["name"])
+            word = (
+                self._filled(self.facts[match["name"]])
+                if match["name"] in self.facts
+                else self.say(match["name"])
+            )
         if match["article"]:
             word = f"{article(word)} {word}"
         return word[:1].upper() + word[1:] if match["capital"] else word

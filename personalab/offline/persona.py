@@ -95,7 +95,9 @@ def recall(asked: Asked, lexicon: Lexicon) -> tuple[Persona, Pen]:
         persona, pen = invent(asked, lexicon)
     else:
         persona = _read(core, lexicon)
-        pen = Pen(lexicon, Chooser(persona.identity, asked.seed, asked.temperature, asked.top_p), persona.gender)
+        pen = Pen(
+            lexicon, Chooser(persona.identity, asked.seed, asked.temperature, asked.top_p), persona.gender
+        )
     return persona, pen.about(persona.gender, _with_numbers(persona, pen))
 
 
@@ -115,8 +117,14 @@ def _with_numbers(persona: Persona, pen: Pen) -> Mapping[str, str]:
 def _home(location: str, pen: Pen) -> tuple[str, str]:
     if not location:
         return _split_place(pen.say("places"))
-    district, town = _split_place(location)
+    district, town = _split_location(location, pen.lexicon.code)
     return (district, town) if town else (pen.say("areas"), location)
+
+
+def _split_location(location: str, code: str) -> tuple[str, str]:
+    """District and town; Chinese names the larger place first."""
+    first, second = _split_place(location)
+    return (second, first) if second and code == "zh" else (first, second)
 
 
 def _split_place(place: str) -> tuple[str, str]:
@@ -145,17 +153,24 @@ def _count(text: str, words: tuple[str, ...], code: str) -> int:
 def _read(core: JsonObject, lexicon: Lexicon) -> Persona:
     name = plain(core["name"])[:_NAME_LENGTH]
     said = " ".join(value for value in core.values() if isinstance(value, str))
-    occupation_said, location = plain(str(core.get("occupation") or "")), plain(str(core.get("location") or ""))
+    occupation_said, location = (
+        plain(str(core.get("occupation") or "")),
+        plain(str(core.get("location") or "")),
+    )
     identity = "\0".join((name, occupation_said, location))
     gender = _gender_of_name(name, lexicon) or _gender_said(said, lexicon) or "mf"[number(identity) % 2]
-    district, town = _split_place(location or lexicon.texts["places"][number(identity) % len(lexicon.texts["places"])])
+    places = lexicon.texts["places"]
+    drawn = _split_place(places[number(identity) % len(places)])
+    district, town = _split_location(location, lexicon.code) if location else drawn
     occupation = _named_occupation(occupation_said, lexicon)
     flaws = _found("flaws", said, lexicon, gender, identity, 2)
     return Persona(
         name=name,
         gender=gender,
         age=_age(core.get("age")),
-        title=_spoken(occupation["title"], gender) if occupation else occupation_said or lexicon.texts["some_work"][0],
+        title=_spoken(occupation["title"], gender)
+        if occupation
+        else occupation_said or lexicon.texts["some_work"][0],
         occupation=occupation or lexicon.entries["other_work"][0],
         district=district,
         town=town or district,

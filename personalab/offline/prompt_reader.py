@@ -18,7 +18,9 @@ from personalab.records import JsonObject
 _NOT_GIVEN = ("", "none", "not given", "-")
 _PLACE_LENGTH = 120
 _WISH_LENGTH = 400
-_DESCRIPTION = re.compile(r"begins with this description[^\n]*\n(.*?)(?:\n\s*Write the core persona:|\Z)", re.DOTALL)
+_DESCRIPTION = re.compile(
+    r"begins with this description[^\n]*\n(.*?)(?:\n\s*Write the core persona:|\Z)", re.DOTALL
+)
 _BRACKETS = str.maketrans("", "", "[]{}<>|")
 
 

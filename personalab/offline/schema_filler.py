@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from personalab.offline.choice import Chooser
+from personalab.offline.choice import Chooser, number
 from personalab.offline.lexicon import Lexicon
 from personalab.offline.pattern_sample import sample
 from personalab.offline.pen import Pen, join
@@ -41,14 +41,26 @@ def fill(schema: JsonObject, asked: Asked, lexicon: Lexicon) -> Any:
     """
     persona, pen = recall(asked, lexicon)
     # What is judged stands in the prompt beside the persona, so here the whole prompt decides.
-    pen = replace(pen, chooser=Chooser(asked.text, asked.seed, asked.temperature, asked.top_p))
+    pen = replace(pen, chooser=Chooser(str(number(asked.text)), asked.seed, asked.temperature, asked.top_p))
     dates = tuple(dict.fromkeys(_DATE.findall(asked.text)))
-    names = [kind.get("name") for kind in (asked.strategy or {}).get("content_types", []) if isinstance(kind, dict)]
+    names = [
+        kind.get("name") for kind in (asked.strategy or {}).get("content_types", []) if isinstance(kind, dict)
+    ]
     filler = _Filler(schema, persona, pen, dates, tuple(name for name in names if isinstance(name, str)))
     try:
         return filler.value(schema, "", 0)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError, OverflowError) as error:
-        raise ApiError(400, f"The offline provider cannot fill this schema: {error!r}", param="response_format") from error
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        IndexError,
+        AttributeError,
+        RecursionError,
+        OverflowError,
+    ) as error:
+        raise ApiError(
+            400, f"The offline provider cannot fill this schema: {error!r}", param="response_format"
+        ) from error
 
 
 @cache
@@ -95,7 +107,9 @@ class _Filler:
     def _resolved(self, schema: JsonObject, name: str, depth: int) -> JsonObject:
         """The schema with references followed, parts put together and one branch chosen."""
         for _ in range(_DEPTH_MAX):
-            rest = {key: value for key, value in schema.items() if key not in ("$ref", "allOf", "anyOf", "oneOf")}
+            rest = {
+                key: value for key, value in schema.items() if key not in ("$ref", "allOf", "anyOf", "oneOf")
+            }
             if "$ref" in schema:
                 schema = _merged(self._target(schema["$ref"]), rest)
             elif "allOf" in schema:
@@ -132,7 +146,9 @@ class _Filler:
         wanted += [key for key in required if key not in properties]
         extra = schema.get("additionalProperties", True)
         made = {key: self.value(properties.get(key, extra), key, depth + 1) for key in wanted}
-        least = schema.get("minProperties", _FREE_PROPERTIES if isinstance(extra, dict) and extra and not properties else 0)
+        least = schema.get(
+            "minProperties", _FREE_PROPERTIES if isinstance(extra, dict) and extra and not properties else 0
+        )
         at = 0
         while len(made) < min(least, schema.get("maxProperties", least)):
             key = self._key(schema, at)
@@ -144,7 +160,11 @@ class _Filler:
     def _key(self, schema: JsonObject, at: int) -> str:
         rules = schema.get("propertyNames", {})
         names = self.pen.lexicon.texts["tags"]
-        return str(self.value(rules, "", _DEPTH_EASY)) if rules else names[at % len(names)] + (f" {at}" if at >= len(names) else "")
+        return (
+            str(self.value(rules, "", _DEPTH_EASY))
+            if rules
+            else names[at % len(names)] + (f" {at}" if at >= len(names) else "")
+        )
 
     def _array(self, schema: JsonObject, name: str, depth: int) -> list[Any]:
         first = schema.get("prefixItems", [])
@@ -167,7 +187,10 @@ class _Filler:
             return int(least)
         if self.dates and "maxItems" not in schema and self._dated(items):
             return max(int(least), len(self.dates))
-        low, high = max(least, min(_ITEMS[0], schema.get("maxItems", _ITEMS[0]))), schema.get("maxItems", max(least, _ITEMS[1]))
+        low, high = (
+            max(least, min(_ITEMS[0], schema.get("maxItems", _ITEMS[0]))),
+            schema.get("maxItems", max(least, _ITEMS[1])),
+        )
         return self.pen.between(f"count {name}", int(low), int(min(high, max(low, least + _ITEMS[1]))))
 
     def _dated(self, items: Any) -> bool:
@@ -220,7 +243,11 @@ class _Filler:
     def _formatted(self, kind: str, name: str) -> str:
         if kind == "date":
             self.given_dates += 1
-            return self.dates[(self.given_dates - 1) % len(self.dates)] if self.dates else f"2026-{self._two(1, 12)}-{self._two(1, 28)}"
+            return (
+                self.dates[(self.given_dates - 1) % len(self.dates)]
+                if self.dates
+                else f"2026-{self._two(1, 12)}-{self._two(1, 28)}"
+            )
         clock = f"{self._two(6, 23)}:{self._two(0, 59)}:00"
         formats = {
             "date-time": f"2026-{self._two(1, 12)}-{self._two(1, 28)}T{clock}Z",
@@ -268,7 +295,13 @@ def _type(schema: JsonObject) -> str:
     if isinstance(kind, list):
         kind = next((one for one in kind if one != "null"), "null")
     if kind is None:
-        hints = {"properties": "object", "items": "array", "prefixItems": "array", "minimum": "number", "maximum": "number"}
+        hints = {
+            "properties": "object",
+            "items": "array",
+            "prefixItems": "array",
+            "minimum": "number",
+            "maximum": "number",
+        }
         kind = next((meant for hint, meant in hints.items() if hint in schema), "string")
     return str(kind)
 

@@ -47,7 +47,11 @@ SHUTDOWN_SECONDS = 0.2
 REPLICATE_HEADER = "x-personalab-replicate"
 
 _NO_LOG = logging.Logger("personalab.offline", level=logging.CRITICAL + 1)
-_SERVER_ERRORS = ((500, "The server had an error while processing your request."), (502, "Bad gateway."), (503, "Overloaded."))
+_SERVER_ERRORS = (
+    (500, "The server had an error while processing your request."),
+    (502, "Bad gateway."),
+    (503, "Overloaded."),
+)
 
 
 class OfflineServer:
@@ -93,12 +97,15 @@ class OfflineServer:
         """
         if self._thread is None:
             ready: Future[str] = Future()
-            self._thread = threading.Thread(target=self._serve, args=(ready,), name="personalab-offline", daemon=True)
+            self._thread = threading.Thread(
+                target=self._serve, args=(ready,), name="personalab-offline", daemon=True
+            )
             self._thread.start()
             try:
                 self._address = ready.result()
             except (ConfigError, RuntimeError):
-                self.close()
+                self._thread.join()
+                self._thread = None
                 raise
         return self
 
@@ -125,7 +132,9 @@ class OfflineServer:
         await _run(self._faults, self._host, self._port, self._book, ready.set_result, stopped)
 
 
-def serve(host: str = HOST, port: int = 0, faults: Faults | None = None, *, ready: Callable[[str], object]) -> None:
+def serve(
+    host: str = HOST, port: int = 0, faults: Faults | None = None, *, ready: Callable[[str], object]
+) -> None:
     """Serve until Ctrl-C; `ready` is told the base URL as soon as connections are taken.
 
     Raises:
@@ -151,7 +160,12 @@ def application(faults: Faults, book: LedgerBook) -> web.Application:
 
 
 async def _run(
-    faults: Faults, host: str, port: int, book: LedgerBook, ready: Callable[[str], object], stopped: asyncio.Event
+    faults: Faults,
+    host: str,
+    port: int,
+    book: LedgerBook,
+    ready: Callable[[str], object],
+    stopped: asyncio.Event,
 ) -> None:
     runner = web.AppRunner(
         application(faults, book),
@@ -189,15 +203,9 @@ class _Service:
     async def chat_completions(self, request: web.Request) -> web.StreamResponse:
         count, status = self._book.arrive(), None
         try:
-            response = await self._answered(request, count)
+            response = await _errors_as_json(request, lambda request: self._answered(request, count))
             status = response.status
             return response
-        except ApiError as error:
-            status = error.status
-            raise
-        except web.HTTPException as error:
-            status = error.status
-            raise
         finally:
             self._book.leave(status)
 
@@ -267,7 +275,9 @@ async def _errors_as_json(request: web.Request, handler: Callable[[web.Request],
 
 def _of_framework(request: web.Request, error: web.HTTPException) -> ApiError:
     if error.status == 413:
-        return ApiError(413, f"The body of your request is larger than {BODY_BYTES_MAX} bytes.", code="request_too_large")
+        return ApiError(
+            413, f"The body of your request is larger than {BODY_BYTES_MAX} bytes.", code="request_too_large"
+        )
     if error.status == 405:
         return ApiError(405, f"Not allowed to {request.method} on {request.path}.", code="method_not_allowed")
     return ApiError(error.status, f"Invalid URL ({request.method} {request.path})", code="unknown_url")
@@ -278,4 +288,6 @@ def _kept(error: web.HTTPException) -> dict[str, str]:
 
 
 def _json(data: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
-    return web.Response(body=orjson.dumps(data), status=status, headers=headers, content_type="application/json")
+    return web.Response(
+        body=orjson.dumps(data), status=status, headers=headers, content_type="application/json"
+    )

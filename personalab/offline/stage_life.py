@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from personalab.offline.choice import number
 from personalab.offline.lexicon import Entry, Lexicon
 from personalab.offline.pen import Pen, join, keys_of
-from personalab.offline.persona import YOUNGER_BELOW, Persona, full_name, recall
+from personalab.offline.persona import Persona, full_name, recall
 from personalab.offline.prompt_reader import Asked
 from personalab.offline.stage_tweets import habits
 from personalab.records import JsonObject
@@ -29,7 +29,8 @@ def social_network(asked: Asked, lexicon: Lexicon) -> JsonObject:
         "online_friends": ("online", pen.between("online friends", 2, 3)),
     }
     return {
-        name: [_relation(kind, persona, pen, initials) for _ in range(count)] for name, (kind, count) in groups.items()
+        name: [_relation(kind, persona, pen, initials) for _ in range(count)]
+        for name, (kind, count) in groups.items()
     }
 
 
@@ -61,7 +62,9 @@ def visual_profile(asked: Asked, lexicon: Lexicon) -> JsonObject:
     pen = pen.knowing(**{f"colour{at}": entry["adjective"] for at, entry in enumerate(colours, 1)})
     props = [persona.occupation["tool"], persona.pastime["prop"]]
     profile: JsonObject = {"outfits": _some("outfits", pen)}
-    profile["props"] = [pen.fill(prop) for prop in props] + pen.say_some("objects", pen.between("props", 1, 4))
+    profile["props"] = [pen.fill(prop) for prop in props] + pen.say_some(
+        "objects", pen.between("props", 1, 4)
+    )
     profile["colours"] = [entry["paint"] for entry in colours]
     for name in ("light", "poses", "mood", "camera_angles"):
         profile[name] = _some(name, pen)
@@ -74,7 +77,11 @@ def character_book(asked: Asked, lexicon: Lexicon) -> JsonObject:
     """Six entries whose keys are all different."""
     persona, pen = recall(asked, lexicon)
     taken = {persona.name.casefold(), persona.first.casefold()}
-    work = {"name": pen.say("entry_work"), "keys": persona.occupation.get("keys", ""), "book": pen.say("entry_work_text")}
+    work = {
+        "name": pen.say("entry_work"),
+        "keys": persona.occupation.get("keys", ""),
+        "book": pen.say("entry_work_text"),
+    }
     own = (persona.pastime, persona.grudge if pen.between("own", 0, 1) else persona.keepsake)
     others = ("locals", "past_people", "beliefs")
     fixed = (work if work["keys"] else pen.choose("beliefs"), *own)
@@ -98,7 +105,10 @@ def _relation(kind: str, persona: Persona, pen: Pen, initials: set[str]) -> Json
         "personality": pen.say("traits"),
         "backstory": join(pen.fill(entry["backstory"]), pen.odd(), code=pen.lexicon.code),
         "current_status": pen.say("status"),
-        "memorable_moments": pen.say_some("moments_online" if kind == "online" else "moments", pen.between(f"{entry['relation']} moments", 1, 2)),
+        "memorable_moments": pen.say_some(
+            "moments_online" if kind == "online" else "moments",
+            pen.between(f"{entry['relation']} moments", 1, 2),
+        ),
         "contact": pen.say(f"contact_{kind}"),
     }
 
@@ -156,7 +166,7 @@ def _entry(entry: Entry, pen: Pen, taken: set[str]) -> JsonObject | None:
 
 def _names(pen: Pen) -> Iterator[tuple[str, str]]:
     """Names for people of the past: a man, a woman, somebody, and a family."""
-    for hole, genders in (("man", "m"), ("woman", "f"), ("somebody", "mf")):
-        gender = genders[pen.chooser.index(hole, len(genders))] if len(genders) > 1 else genders
-        yield hole, pen.say(f"given_{'older' if pen.between('past age', 30, 60) >= YOUNGER_BELOW else 'younger'}_{gender}")
+    yield "man", pen.say("given_younger_m")
+    yield "woman", pen.say("given_older_f")
+    yield "somebody", pen.say(f"given_older_{'mf'[pen.chooser.index('somebody', 2)]}")
     yield "family2", pen.say("family")

@@ -22,13 +22,15 @@ def core_persona(asked: Asked, lexicon: Lexicon) -> JsonObject:
     persona, pen = invent(asked, lexicon)
     pen = pen.knowing(**_colours(asked, lexicon), shine=pen.say(f"shine_{_brightness(asked)}"))
     # What one sees is said twice, in description and appearance, so it is drawn once.
-    pen = pen.knowing(**{name: pen.say(name) for name in ("build", "hair", "face", "clothes", "second_piece", "backdrop")})
+    pen = pen.knowing(
+        **{name: pen.say(name) for name in ("build", "manner", "face", "clothes", "second_piece", "backdrop")}
+    )
     scenes = [pen.choose("scenes") for _ in range(1 + pen.between("greetings", 2, 3))]
     return {
         "name": persona.name,
         "age": persona.age,
         "occupation": pen.say("work_line"),
-        "location": pen.say("location_line"),
+        "location": _location(asked, persona, pen),
         "description": _description(asked, pen),
         "personality": join(pen.say("inner"), pen.odd(), code=lexicon.code),
         "scenario": pen.fill(scenes[0]["scenario"]),
@@ -48,23 +50,42 @@ def wish_words(wishes: str, lexicon: Lexicon) -> list[str]:
     return list(dict.fromkeys(long_enough))[:_WISH_WORDS]
 
 
+def _location(asked: Asked, persona: Persona, pen: Pen) -> str:
+    """Where they live; word for word what was asked for if it names a district and a town."""
+    complete = persona.town in asked.location and persona.district in asked.location
+    return asked.location if complete else pen.say("location_line")
+
+
 def _description(asked: Asked, pen: Pen) -> str:
     code = pen.lexicon.code
     second = [pen.say("p2")]
     if asked.source:
-        second.append(pen.knowing(words=_quoted(asked.source, code)).say("described"))
+        second.append(pen.knowing(words=_quoted(asked.source, pen.lexicon)).say("described"))
     if words := wish_words(asked.wishes, pen.lexicon):
         second.append(pen.knowing(words=pen.lexicon.texts["comma"][0].join(words)).say("wished"))
-    paragraphs = (pen.say("p1"), join(*second, pen.odd(), code=code), join(pen.say("p3"), pen.odd(), code=code))
+    paragraphs = (
+        pen.say("p1"),
+        join(*second, pen.odd(), code=code),
+        join(pen.say("p3"), pen.odd(), code=code),
+    )
     return "\n\n".join(paragraphs)
 
 
-def _quoted(source: str, code: str) -> str:
-    """The beginning of the description, short enough to quote."""
+def _quoted(source: str, lexicon: Lexicon) -> str:
+    """The beginning of the description, short enough to quote and not broken off after a little word."""
     clause = re.split(r"[.;!?。；！？\n]", source.replace('"', ""), maxsplit=1)[0]
-    if code == "zh":
+    if lexicon.code == "zh":
         return clause[:_QUOTED_CHARACTERS]
-    return " ".join(clause.split()[:_QUOTED_WORDS]).rstrip(",:-– ")
+    words = clause.split()
+    kept = words[:_QUOTED_WORDS]
+    while (
+        len(kept) > 2
+        and len(kept) < len(words)
+        and (len(kept[-1]) < 3 or kept[-1] in lexicon.texts["small_words"])
+    ):
+        kept.pop()
+    quoted = " ".join(kept).rstrip(",:-– ")
+    return quoted[:1].lower() + quoted[1:]
 
 
 def _greeting(pen: Pen, opening: str, question: str) -> str:
@@ -89,7 +110,9 @@ def _tags(persona: Persona, pen: Pen) -> list[str]:
 
 def _colours(asked: Asked, lexicon: Lexicon) -> dict[str, str]:
     """What colour1, colour2 … are called: those of the pictures, filled up by hash."""
-    seen = [colour for at in range(COLOURS) for picture in asked.seen for colour in picture.colours[at : at + 1]]
+    seen = [
+        colour for at in range(COLOURS) for picture in asked.seen for colour in picture.colours[at : at + 1]
+    ]
     names = list(palette())
     start = number(asked.source_id)
     other = [names[(start + 5 * step) % len(names)] for step in range(COLOURS)]

@@ -11,7 +11,7 @@ from typing import Any
 from personalab.offline.lexicon import Entry, Lexicon
 from personalab.offline.pen import Pen, join
 from personalab.offline.persona import Persona, recall
-from personalab.offline.prompt_reader import Asked, plain
+from personalab.offline.prompt_reader import Asked
 from personalab.offline.stage_persona import wish_words
 from personalab.records import JsonObject
 from personalab.tweet_text import fits_in_tweet
@@ -22,17 +22,19 @@ TWEETS = 8
 
 _RARE, _WORDY = 0.12, 0.45
 _ASIDE_SHARE = 0.12
+_OWN_SHARE = 0.7
 _TRIES = 60
 _WORD = re.compile(r"[\w'’]+")
 
 
 @dataclass(frozen=True)
 class Topic:
-    """A kind of tweet: what it is called, what it is about, and what it draws its tweets from."""
+    """A kind of tweet: what it is called, what it is about, its own tweets, and others that fit as well."""
 
     name: str
     about: str
     tweets: tuple[str, ...]
+    others: tuple[str, ...] = ()
 
 
 def tweet_strategy(asked: Asked, lexicon: Lexicon) -> JsonObject:
@@ -89,11 +91,15 @@ def habits(persona: Persona) -> dict[str, float]:
 
 def own_topics(persona: Persona, pen: Pen) -> list[Topic]:
     """The kinds that follow from work, pastime and grudge."""
-    work, shared = persona.occupation, pen.lexicon.texts["work_tweets"]
+    others = (*pen.lexicon.texts["work_tweets"], *(flaw["tweet"] for flaw in persona.flaws))
+    work = persona.occupation
     return [
-        _topic(work["name1"], work["about1"], (work["tweet1a"], work["tweet1b"], *shared), pen),
-        _topic(work["name2"], work["about2"], (work["tweet2a"], work["tweet2b"], *shared), pen),
-        *(_topic(own["topic"], own["about"], _numbered(own), pen) for own in (persona.pastime, persona.grudge)),
+        _topic(work["name1"], work["about1"], (work["tweet1a"], work["tweet1b"]), pen, others),
+        _topic(work["name2"], work["about2"], (work["tweet2a"], work["tweet2b"]), pen, others),
+        *(
+            _topic(own["topic"], own["about"], _numbered(own), pen)
+            for own in (persona.pastime, persona.grudge)
+        ),
     ]
 
 
@@ -119,8 +125,8 @@ def spread(names: list[str], weights: list[float], count: int = TWEETS) -> Itera
         yield best
 
 
-def _topic(name: str, about: str, tweets: tuple[str, ...], pen: Pen) -> Topic:
-    return Topic(pen.fill(name), pen.fill(about), tweets)
+def _topic(name: str, about: str, tweets: tuple[str, ...], pen: Pen, others: tuple[str, ...] = ()) -> Topic:
+    return Topic(pen.fill(name), pen.fill(about), tweets, others)
 
 
 def _numbered(entry: Entry) -> tuple[str, ...]:
@@ -164,7 +170,7 @@ def _weight(value: Any) -> float:
 def _guess(name: str, persona: Persona, pen: Pen) -> Topic:
     """A kind that no lexicon knows gets what this persona writes about anyway."""
     topics = list(known_topics(persona, pen).values())
-    return Topic(plain(name), "", topics[pen.chooser.index("guess", len(topics))].tweets)
+    return topics[pen.chooser.index("guess", len(topics))]
 
 
 def _fresh(topic: Topic, pen: Pen, rates: dict[str, float], opened: set[str]) -> str:
@@ -179,10 +185,12 @@ def _fresh(topic: Topic, pen: Pen, rates: dict[str, float], opened: set[str]) ->
 
 
 def _raw(topic: Topic, pen: Pen, attempt: int) -> str:
-    aside = attempt > 2 * len(topic.tweets) or pen.chooser.chance(_ASIDE_SHARE)
-    if aside:
+    """A tweet of the topic's own or another that fits; an aside now and then, and when they have run out."""
+    if attempt > len(topic.tweets) + len(topic.others) or pen.chooser.chance(_ASIDE_SHARE):
         return pen.say("asides")
-    return pen.fill(topic.tweets[pen.chooser.index(f"tweets {topic.tweets[0]}", len(topic.tweets))])
+    own = not topic.others or (attempt < len(topic.tweets) and pen.chooser.random.random() < _OWN_SHARE)
+    tweets = topic.tweets if own else topic.others
+    return pen.fill(tweets[pen.chooser.index(f"tweets {tweets[0]}", len(tweets))])
 
 
 def _styled(text: str, pen: Pen, rates: dict[str, float]) -> str:

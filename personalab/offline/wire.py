@@ -204,7 +204,13 @@ def models(names: tuple[str, ...]) -> JsonObject:
 
 
 def _head(identity: str, kind: str) -> JsonObject:
-    return {"id": f"chatcmpl-{identity}", "object": kind, "created": 0, "model": MODEL, "system_fingerprint": MODEL}
+    return {
+        "id": f"chatcmpl-{identity}",
+        "object": kind,
+        "created": 0,
+        "model": MODEL,
+        "system_fingerprint": MODEL,
+    }
 
 
 def _pieces(text: str) -> Iterator[str]:
@@ -227,7 +233,12 @@ def _model(model: Any) -> str:
 
 def _turns(messages: Any) -> tuple[Turn, ...]:
     if messages is None:
-        raise ApiError(400, "Missing required parameter: 'messages'.", param="messages", code="missing_required_parameter")
+        raise ApiError(
+            400,
+            "Missing required parameter: 'messages'.",
+            param="messages",
+            code="missing_required_parameter",
+        )
     if not isinstance(messages, list) or not messages:
         raise _wrong("messages", "it must be a list with at least one message")
     return tuple(_turn(message, f"messages[{at}]") for at, message in enumerate(messages))
@@ -258,7 +269,9 @@ def _part(part: Any, where: str) -> tuple[str, str]:
         image = part.get("image_url")
         if isinstance(image, dict) and isinstance(image.get("url"), str):
             return kind, image["url"]
-    raise _wrong(where, "it must be {'type': 'text', 'text': …} or {'type': 'image_url', 'image_url': {'url': …}}")
+    raise _wrong(
+        where, "it must be {'type': 'text', 'text': …} or {'type': 'image_url', 'image_url': {'url': …}}"
+    )
 
 
 def _answer_format(value: Any) -> tuple[str, JsonObject | None, str]:
@@ -271,7 +284,9 @@ def _answer_format(value: Any) -> tuple[str, JsonObject | None, str]:
         return "", None, kind
     inner = value.get("json_schema")
     if not isinstance(inner, dict) or not isinstance(inner.get("schema"), dict):
-        raise ApiError(400, "Missing required parameter: 'response_format.json_schema.schema'.", param="response_format")
+        raise ApiError(
+            400, "Missing required parameter: 'response_format.json_schema.schema'.", param="response_format"
+        )
     name = inner.get("name")
     if not isinstance(name, str) or not re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", name):
         raise _wrong("response_format.json_schema.name", "1 to 64 letters, digits, _ and - are allowed")

@@ -20,7 +20,11 @@ from personalab.offline.stage_tweets import example_tweets, tweet_strategy
 from personalab.offline.wire import Chat, read_chat
 from personalab.records import JsonObject
 
-_FREE_OBJECT: JsonObject = {"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"]}
+_FREE_OBJECT: JsonObject = {
+    "type": "object",
+    "properties": {"answer": {"type": "string"}},
+    "required": ["answer"],
+}
 
 STAGE_WRITERS: dict[str, Callable[[Asked, Lexicon], JsonObject]] = {
     "core_persona": core_persona,
