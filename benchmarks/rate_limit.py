@@ -23,11 +23,16 @@ SLOTS, SECONDS, CLIENT = 5, 0.1, 20
 async def main(calls: int) -> None:
     command = [sys.executable, "-m", "personalab", "offline", "--port", "0", f"--latency={SECONDS}"]
     command += [f"--fault=max_concurrent={SLOTS}", "--fault=retry_after=1"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server, tempfile.TemporaryDirectory() as cache:
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server,
+        tempfile.TemporaryDirectory() as cache,
+    ):
         assert server.stdout is not None
         found = re.search(r"http://\S+", server.stdout.readline())
         assert found is not None
-        pool = LLMPool(api_base=found.group(), model="personalab-offline", max_concurrent=CLIENT, cache_dir=cache)
+        pool = LLMPool(
+            api_base=found.group(), model="personalab-offline", max_concurrent=CLIENT, cache_dir=cache
+        )
         started = time.perf_counter()
         texts = (f"{number}" for number in range(calls))
         requests = (Request(stage="x", messages=(Message(role="user", text=text),)) for text in texts)

@@ -1,4 +1,3 @@
-
 """Three good cards, in English, Chinese and Spanish, for the tests of cards. Every value is fresh at each call."""
 
 import copy

@@ -30,6 +30,7 @@ _FREE_PROPERTIES = 2
 _TRIES = 30
 _SHARES = ("rate", "weight", "share", "probability", "confidence", "frequency", "fraction")
 _AGES = ("age", "years")
+_DATE_LENGTH = 10
 _DATE = re.compile(r"\b\d{4}-\d{2}-\d{2}\b")
 
 
@@ -225,7 +226,8 @@ class _Filler:
         least, most = schema.get("minLength", 0), schema.get("maxLength")
         if "pattern" in schema:
             return self._fitting(schema["pattern"], least, most)
-        if "format" in schema or name == "date":
+        dated = name == "date" and least <= _DATE_LENGTH and (most is None or most >= _DATE_LENGTH)
+        if "format" in schema or dated:
             return self._formatted(schema.get("format", name), name)
         text = self._words(name)
         while len(text) < least:
