@@ -75,7 +75,7 @@ def faulty(*fault: str, latency: tuple[str, ...] = ()) -> OfflineServer:
 
 
 async def test_all_stages_over_the_wire() -> None:
-    """Twenty pictures, three languages, three temperatures, seven stages: all fit, and all say what they are."""
+    """Twenty pictures in three languages, the temperatures in turn: all fit, and all say what they are."""
     with OfflineServer() as server:
         async with client_of(server) as client:
             slots = asyncio.Semaphore(20)
@@ -92,15 +92,14 @@ async def test_all_stages_over_the_wire() -> None:
 
             await asyncio.gather(
                 *(
-                    persona(number, language, temperature)
+                    persona(number, language, (0.0, 0.85, 1.2, 1.7)[(number + at) % 4])
                     for number in range(20)
-                    for language in ("English", "Chinese", "Spanish")
-                    for temperature in (0.0, 0.85, 1.7)
+                    for at, language in enumerate(("English", "Chinese", "Spanish"))
                 )
             )
         ledger = server.ledger
-    assert ledger.received == ledger.answered == 20 * 9 * 7
-    assert dict(ledger.statuses) == {200: 20 * 9 * 7}
+    assert ledger.received == ledger.answered == 20 * 3 * 7
+    assert dict(ledger.statuses) == {200: 20 * 3 * 7}
     assert set(ledger.stages) == {stage.name for stage in STAGES}
     assert ledger.in_flight == 0
     assert 1 < ledger.in_flight_most <= 20

@@ -17,9 +17,9 @@ def embedded_url() -> str:
     global _server
     with _lock:
         if _server is None:
-            _server = OfflineServer()
-            _server.start()
-            atexit.register(_server.close)
+            server = OfflineServer().start()
+            atexit.register(server.close)
+            _server = server
         return _server.base_url
 
 
