@@ -6,6 +6,7 @@ import asyncio
 import io
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -96,33 +97,25 @@ def failure(
 def provider() -> Iterator[ScriptedProvider]:
     """A scripted provider on a loopback port, in a thread of its own, so that any event loop can ask it."""
     scripted = ScriptedProvider()
-    loop = asyncio.new_event_loop()
-    ready = threading.Event()
+    ready: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 
-    async def start() -> web.AppRunner:
+    async def serve() -> None:
         app = web.Application(client_max_size=64 << 20)
         app.router.add_post("/v1/chat/completions", scripted.answer)
         runner = web.AppRunner(app, shutdown_timeout=0)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        port = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
-        scripted.url = f"http://127.0.0.1:{port}/v1"
-        ready.set()
-        return runner
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        scripted.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+        stopped = asyncio.Event()
+        ready.set_result((asyncio.get_running_loop(), stopped))
+        await stopped.wait()
+        await runner.cleanup()
 
-    def serve() -> None:
-        asyncio.set_event_loop(loop)
-        runner = loop.run_until_complete(start())
-        loop.run_forever()
-        loop.run_until_complete(runner.cleanup())
-        loop.close()
-
-    thread = threading.Thread(target=serve, daemon=True)
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
     thread.start()
-    assert ready.wait(10)
+    loop, stopped = ready.result(10)
     yield scripted
-    loop.call_soon_threadsafe(loop.stop)
+    loop.call_soon_threadsafe(stopped.set)
     thread.join(10)
 
 
