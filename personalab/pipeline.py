@@ -195,7 +195,8 @@ class Pipeline:
                 if not under_way:
                     return
                 finished, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
-                for task in finished:
+                # What succeeded is given out before an error that stops the batch is raised.
+                for task in sorted(finished, key=lambda task: task.exception() is not None):
                     yield task.result()
         finally:
             for task in under_way:
