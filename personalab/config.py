@@ -29,6 +29,8 @@ ASKS_MAX = 4
 """Times a question is put, the first included, while answers come that cannot be used."""
 BACKOFF_FIRST_SECONDS = 0.5
 BACKOFF_MAX_SECONDS = 30.0
+RETRY_AFTER_MIN_SECONDS = 0.01
+"""Shortest wait after a rate limit, doubled each time, whatever the endpoint says."""
 PATIENCE_SECONDS = 900.0
 """Longest time one request spends between its attempts, rate limits included."""
 PICTURE_SIDE_MAX = 1024

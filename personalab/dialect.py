@@ -8,23 +8,27 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from itertools import pairwise
 from typing import Any, Literal
 
-from personalab.errors import RequestRefused
+from personalab.errors import ImageError, RequestRefused
 from personalab.records import JsonObject, Message, Picture, Record, Request, Schema
 
 AnswerMode = Literal["json_schema", "json_object", "text"]
 _MODES: tuple[AnswerMode, ...] = ("json_schema", "json_object", "text")  # from strong to weak
 _WEAKER = dict(pairwise(_MODES))
 _SAMPLING = ("temperature", "top_p", "seed")
-_OTHER_LENGTH = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 # Said of a parameter that is not taken at all. "Must be at most 1" is about its value and nothing to leave out.
 _UNSUPPORTED_WORDS = (
     "unsupported", "not support", "only the default", "unrecognized", "unknown", "not permitted", "not allowed",
     "unexpected", "deprecated", "extra",
 )  # fmt: skip
-_PICTURE_WORDS = ("image", "vision", "multimodal", "multi-modal", "content must be a string", "valid string")
+_MODE_WORDS = ("response_format", "json_schema", "json_object", "structured output", "grammar", "guided")
+_PICTURE_WORDS = re.compile(
+    r"\b(images?|image_url|vision|multi-?modal)\b|content must be a string|input should be a valid string"
+)
+_OTHER_MATTERS = re.compile(r"context|too (large|big|long|many)|response_format|schema|size")
 
 
 class Dialect(Record):
@@ -33,6 +37,7 @@ class Dialect(Record):
     answer_mode: AnswerMode = "json_schema"
     length_parameter: Literal["max_completion_tokens", "max_tokens"] = "max_tokens"
     left_out: tuple[str, ...] = ()
+    mode_certain: bool = True
 
     def body(self, request: Request, model: str) -> JsonObject:
         """The JSON body of a chat-completions request."""
@@ -43,7 +48,7 @@ class Dialect(Record):
                 body[name] = value
         if body.get("seed") is not None:
             body["seed"] += request.replicate  # a fixed seed must not make every replicate the same
-        if request.sampling.max_tokens is not None:
+        if "max_tokens" in self._sent(request):
             body[self.length_parameter] = request.sampling.max_tokens
         if request.answer and self.answer_mode == "json_schema":
             body["response_format"] = {"type": "json_schema", "json_schema": _strict(request.answer)}
@@ -57,18 +62,42 @@ class Dialect(Record):
 
     def learn(self, refusal: RequestRefused, request: Request) -> Dialect | None:
         """What to try next after a refusal, or None if it was not about wording."""
-        said = f"{refusal.parameter or ''} {refusal}".lower()
+        said = f"{refusal.parameter or ''} {refusal.said}".lower()
         if any(word in said for word in _UNSUPPORTED_WORDS):
-            if request.sampling.max_tokens is not None and self.length_parameter in said:
-                return self.model_copy(update={"length_parameter": _OTHER_LENGTH[self.length_parameter]})
+            if self.length_parameter in said and "max_tokens" in self._sent(request):
+                return self._without_length_parameter()
             for name in _SAMPLING:
-                if name in said and name not in self.left_out and getattr(request.sampling, name) is not None:
+                if name in said and name in self._sent(request):
                     return self.model_copy(update={"left_out": (*self.left_out, name)})
         # Servers word it in too many ways to list: a request with a schema is tried with a weaker mode whatever was
-        # said, and the lesson is kept only if that succeeds.
+        # said. The lesson holds for other requests only if the refusal was about the mode and not about one schema.
         if request.answer is not None and self.answer_mode in _WEAKER:
-            return self.model_copy(update={"answer_mode": _WEAKER[self.answer_mode]})
+            certain = any(word in said for word in _MODE_WORDS) and "invalid schema" not in said
+            return self.model_copy(
+                update={
+                    "answer_mode": _WEAKER[self.answer_mode],
+                    "mode_certain": self.mode_certain and certain,
+                }
+            )
         return None
+
+    def certain(self) -> Dialect:
+        """What other requests may take over."""
+        return (
+            self
+            if self.mode_certain
+            else self.model_copy(update={"answer_mode": _MODES[0], "mode_certain": True})
+        )
+
+    def _without_length_parameter(self) -> Dialect:
+        if self.length_parameter == "max_tokens":
+            return self.model_copy(update={"length_parameter": "max_completion_tokens"})
+        return self.model_copy(update={"left_out": (*self.left_out, "max_tokens")})
+
+    def _sent(self, request: Request) -> set[str]:
+        """Names of the sampling params that are sent."""
+        asked = request.sampling.model_dump(exclude_none=True)
+        return asked.keys() - set(self.left_out)
 
     def with_lessons(self, other: Dialect) -> Dialect:
         """What two requests learnt at the same time, together."""
@@ -78,6 +107,7 @@ class Dialect(Record):
             if other.length_parameter != "max_tokens"
             else self.length_parameter,
             left_out=tuple(dict.fromkeys((*self.left_out, *other.left_out))),
+            mode_certain=self.mode_certain and other.mode_certain,
         )
 
     def _messages(self, request: Request) -> list[JsonObject]:
@@ -89,10 +119,9 @@ class Dialect(Record):
 
 def is_about_pictures(refusal: RequestRefused, request: Request) -> bool:
     """Whether a refusal says that the model takes no images."""
-    said = str(refusal).lower()
-    return any(message.pictures for message in request.messages) and any(
-        word in said for word in _PICTURE_WORDS
-    )
+    said = f"{refusal.parameter or ''} {refusal.said}".lower()
+    sent = any(message.pictures for message in request.messages)
+    return sent and bool(_PICTURE_WORDS.search(said)) and not _OTHER_MATTERS.search(said)
 
 
 def asked_again(request: Request, answer: str, problem: str) -> Request:
@@ -114,6 +143,11 @@ def _with_schema(messages: list[Message], schema: Schema) -> list[Message]:
 
 
 def _wire(message: Message) -> JsonObject:
+    for picture in message.pictures:
+        if not picture.data:
+            raise ImageError(
+                picture.sha256[:8], "has no pixels here, as a run file keeps none; read the image again"
+            )
     if not message.pictures:
         return {"role": message.role, "content": message.text}
     parts: list[JsonObject] = [
@@ -136,9 +170,10 @@ def _all_required(schema: Any) -> bool:
         return all(_all_required(item) for item in schema)
     if not isinstance(schema, dict):
         return True
-    if "properties" in schema and (
-        set(schema.get("required", ())) != set(schema["properties"])
-        or schema.get("additionalProperties") is not False
-    ):
+    if "prefixItems" in schema or ("$ref" in schema and len(schema) > 1):
         return False
+    if schema.get("type") == "object":
+        closed = schema.get("additionalProperties") is False
+        if not closed or set(schema.get("required", ())) != set(schema.get("properties", ())):
+            return False
     return all(_all_required(value) for value in schema.values())

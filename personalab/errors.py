@@ -33,7 +33,13 @@ from difflib import get_close_matches
 
 
 class PersonalabError(Exception):
-    """Base of every error of this package."""
+    """Base of every error of this package.
+
+    `usage` (a `records.Usage`) and `attempts` are what was paid and sent for nothing, where the pool knows it.
+    """
+
+    usage: object | None = None
+    attempts: int = 0
 
 
 class ConfigError(PersonalabError):
@@ -121,8 +127,12 @@ class RateLimited(ProviderError):
 
 
 class RequestRefused(ProviderError):
-    """The endpoint calls this one request wrong (400, 413, 422). `parameter` is the one it names, if any."""
+    """The endpoint calls this one request wrong (400, 413, 422).
 
+    `said` is what it says in its own words, `parameter` the one it names, if any.
+    """
+
+    said: str = ""
     parameter: str | None = None
 
 
@@ -147,13 +157,9 @@ class QuotaExhausted(AccessRefused):
 
 
 class ReplyError(PersonalabError):
-    """An answer came, but not one that can be used. Carries `stage`, `text` (the answer) and `problem`.
-
-    `usage` is the `records.Usage` of every attempt that was paid, where the pool knows it.
-    """
+    """An answer came, but not one that can be used. Carries `stage`, `text` (the answer) and `problem`."""
 
     mend = ""
-    usage: object | None = None
 
     def __init__(self, stage: str, problem: str, *, text: str = "") -> None:
         super().__init__(f"stage {stage}: {problem}" + (f"; {self.mend}" if self.mend else ""))

@@ -19,6 +19,19 @@ from personalab.errors import RateLimited
 _RECOVERY = 5
 """Successes per slot of the limit that give one slot back."""
 _CLOSED_DEFAULT_SECONDS = 1.0
+_CLOSED_MAX_SECONDS = 60.0
+"""However long an endpoint asks to wait, somebody tries again after this."""
+
+
+class _Turn:
+    """One who waits. `given` is set under the gate's lock, so a place is never lost between giving and taking."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
+        self.loop, self.future, self.given = loop, future, False
+
+    def tell(self) -> None:
+        if not self.future.done():
+            self.future.set_result(None)
 
 
 class Gate:
@@ -32,7 +45,7 @@ class Gate:
         self._allowed = float(limit)
         self._allowed_at_success = float(limit)
         self._closed_until = 0.0
-        self._waiting: deque[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = deque()
+        self._waiting: deque[_Turn] = deque()
 
     @property
     def in_flight(self) -> int:
@@ -64,13 +77,17 @@ class Gate:
                 self._in_flight += 1
                 return
             loop = asyncio.get_running_loop()
-            turn: asyncio.Future[None] = loop.create_future()
-            self._waiting.append((loop, turn))
+            turn = _Turn(loop, loop.create_future())
+            self._waiting.append(turn)
         try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():  # the place was given and cannot be used: pass it on
-                self._leave()
+            await turn.future
+        except BaseException:
+            with self._lock:
+                if turn.given:  # the place cannot be used: pass it on
+                    self._in_flight -= 1
+                    self._admit()
+                else:
+                    self._waiting.remove(turn)
             raise
 
     def _leave(self) -> None:
@@ -83,18 +100,13 @@ class Gate:
 
     def _admit(self) -> None:
         while self._waiting and self._has_room():
-            loop, turn = self._waiting.popleft()
+            turn = self._waiting.popleft()
             try:
-                loop.call_soon_threadsafe(self._give, turn)
+                turn.loop.call_soon_threadsafe(turn.tell)
             except RuntimeError:  # that loop has ended, and who waited with it
                 continue
+            turn.given = True
             self._in_flight += 1
-
-    def _give(self, turn: asyncio.Future[None]) -> None:
-        if turn.done():
-            self._leave()
-        else:
-            turn.set_result(None)
 
     def _refused(self, retry_after: float | None) -> None:
         with self._lock:
@@ -102,7 +114,7 @@ class Gate:
                 self._allowed = max(1.0, self._allowed - 1)
                 return
             # Alone and still refused: it is not the number at once but a window that has to pass.
-            wait = _CLOSED_DEFAULT_SECONDS if retry_after is None else retry_after
+            wait = min(_CLOSED_MAX_SECONDS, _CLOSED_DEFAULT_SECONDS if retry_after is None else retry_after)
             self._closed_until = self._clock() + wait
             self._allowed = self._allowed_at_success
         timer = threading.Timer(wait, self._reopen)

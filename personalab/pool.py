@@ -22,6 +22,8 @@ from personalab.dialect import Dialect, asked_again, is_about_pictures
 from personalab.errors import (
     ConfigError,
     ImagesUnsupported,
+    OutputError,
+    PersonalabError,
     ProviderError,
     RateLimited,
     ReplyError,
@@ -32,7 +34,7 @@ from personalab.errors import (
 )
 from personalab.flights import Flights
 from personalab.gate import Gate
-from personalab.records import Record, Reply, Request, Usage
+from personalab.records import JsonObject, Record, Reply, Request, Usage
 from personalab.replies import find_object
 from personalab.transport import OpenAITransport, Transport, WireReply, load_client
 
@@ -42,6 +44,10 @@ Check = Callable[[str], object]
 
 class NotApplied(UserWarning):
     """A model does not take a sampling parameter that was asked for."""
+
+
+class NotKept(UserWarning):
+    """The cache cannot be written, so a reply would be paid again."""
 
 
 class PoolCounts(Record):
@@ -90,8 +96,10 @@ class LLMPool:
         transport: Transport | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        secret = SecretStr(api_key) if api_key else None
+        del api_key  # so that no traceback with local variables shows it
         settings = load_settings(
-            api_key=SecretStr(api_key) if api_key else None,
+            api_key=secret,
             api_base=api_base,
             model=model,
             max_concurrent=max_concurrent,
@@ -146,7 +154,7 @@ class LLMPool:
             if reply := self._cached(key, check):
                 return reply
             reply = await self._ask(request, check)
-            await asyncio.to_thread(self.cache.put, key, what, request.stage, reply)
+            await self._store(key, what, request.stage, reply)
             return reply
 
         reply, shared = await self._flights.once(key, work)
@@ -163,7 +171,7 @@ class LLMPool:
         """Whether a request would be sent, and which part of its key differs from the nearest stored call."""
         return self.cache.why(self._identity(request), request.stage)
 
-    def _identity(self, request: Request) -> dict[str, object]:
+    def _identity(self, request: Request) -> JsonObject:
         return identity(request, self._model_of(request), self.provider)
 
     def _model_of(self, request: Request) -> str:
@@ -182,24 +190,33 @@ class LLMPool:
             return None
         return reply
 
+    async def _store(self, key: str, what: JsonObject, stage: str, reply: Reply) -> None:
+        try:
+            await asyncio.to_thread(self.cache.put, key, what, stage, reply)
+        except OutputError as error:  # a reply that was paid is not thrown away for it
+            warnings.warn(f"replies are not kept: {error}", NotKept, stacklevel=2)
+
     async def _ask(self, request: Request, check: Check | None) -> Reply:
         asked, attempts, seconds, usage = request, 0, 0.0, Usage()
         error: ReplyError | None = None
         for _ in range(self._asks_max):
-            delivery = await self._deliver(asked)
-            attempts += delivery.attempts
-            seconds += delivery.seconds
-            usage += delivery.wire.usage
             try:
+                delivery = await self._deliver(asked)
+                attempts += delivery.attempts
+                seconds += delivery.seconds
+                usage += delivery.wire.usage
                 _judge(delivery.wire, request, check)
             except ReplyInvalid as invalid:
                 error, asked = invalid, asked_again(request, delivery.wire.text, invalid.problem)
             except ReplyError as unusable:
                 error, asked = unusable, request
+            except PersonalabError as failed:
+                failed.usage, failed.attempts = usage, attempts
+                raise
             else:
                 return self._reply(delivery, attempts, seconds, usage)
-        assert error is not None
-        error.usage = usage
+        assert error is not None  # asks_max is at least 1
+        error.usage, error.attempts = usage, attempts
         self._count(failed=1)
         raise error
 
@@ -218,36 +235,41 @@ class LLMPool:
     async def _deliver(self, request: Request) -> Delivery:
         """One answer: attempts with back-off, and the wording the endpoint takes."""
         model = self._model_of(request)
-        dialect = known = self._dialects.get(model, Dialect())
         pause = _Pause(self._attempts_max, self._patience_seconds)
-        attempts = 0
+        learnt, attempts = Dialect(), 0
         while True:
             attempts += 1
+            dialect = learnt
             try:
-                wire, seconds = await self._attempt(request, model, dialect)
+                async with self._gate.slot():
+                    # Chosen only now: while this one waited, others may have learnt what the endpoint takes.
+                    dialect = self._dialect(model).with_lessons(learnt)
+                    wire, seconds = await self._attempt(request, model, dialect)
             except RequestRefused as refusal:
-                dialect = self._reworded(dialect, refusal, request)
+                if dialect == self._dialect(model).with_lessons(learnt):
+                    learnt = self._reworded(dialect, refusal, request)
             except ProviderError as error:
                 if isinstance(error, RateLimited):
                     self._count(rate_limited=1)
                 await self._sleep(pause.after(error, attempts))
             else:
-                if dialect != known:
-                    self._learn(model, dialect)
+                self._learn(model, learnt)
                 return Delivery(
                     wire=wire, attempts=attempts, seconds=seconds, not_applied=dialect.not_applied(request)
                 )
 
     async def _attempt(self, request: Request, model: str, dialect: Dialect) -> tuple[WireReply, float]:
         transport = self._connected()
-        async with self._gate.slot():
-            body = dialect.body(request, model)
-            headers = {"x-personalab-replicate": str(request.replicate)} if request.replicate else {}
-            self._count(sent=1)
-            started = time.perf_counter()
-            wire = await transport.send(body, headers)
-            self._count(usage=wire.usage)
-            return wire, time.perf_counter() - started
+        body = dialect.body(request, model)
+        headers = {"x-personalab-replicate": str(request.replicate)} if request.replicate else {}
+        self._count(sent=1)
+        started = time.perf_counter()
+        wire = await transport.send(body, headers)
+        self._count(usage=wire.usage)
+        return wire, time.perf_counter() - started
+
+    def _dialect(self, model: str) -> Dialect:
+        return self._dialects.get(model, Dialect())
 
     def _reworded(self, dialect: Dialect, refusal: RequestRefused, request: Request) -> Dialect:
         if is_about_pictures(refusal, request):
@@ -265,8 +287,8 @@ class LLMPool:
 
     def _learn(self, model: str, lesson: Dialect) -> None:
         with self._lock:
-            before = self._dialects.get(model, Dialect())
-            self._dialects[model] = before.with_lessons(lesson)
+            before = self._dialect(model)
+            self._dialects[model] = before.with_lessons(lesson.certain())
         for name in lesson.left_out:
             if name not in before.left_out:
                 warnings.warn(
@@ -303,6 +325,7 @@ class _Pause:
         self._attempts_left = attempts_max
         self._patience_left = patience_seconds
         self._backoff = config.BACKOFF_FIRST_SECONDS
+        self._floor = config.RETRY_AFTER_MIN_SECONDS
 
     def after(self, error: ProviderError, attempts: int) -> float:
         """Seconds to wait, or the error itself when nothing is gained by waiting.
@@ -313,10 +336,12 @@ class _Pause:
             raise error
         if not isinstance(error, RateLimited):
             self._attempts_left -= 1
-        wait = error.retry_after
-        if wait is None:
+        if error.retry_after is None:
             wait = self._backoff
             self._backoff = min(config.BACKOFF_MAX_SECONDS, 2 * self._backoff)
+        else:  # a server that says "0" again and again must not be asked without a pause
+            wait = max(error.retry_after, self._floor)
+            self._floor = min(config.BACKOFF_MAX_SECONDS, 2 * self._floor)
         wait *= random.uniform(1, 1.25)  # so that requests refused together do not come back together
         self._patience_left -= wait
         if self._attempts_left <= 0 or self._patience_left < 0:

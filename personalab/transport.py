@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import json
+import math
 import re
 import time
 import weakref
@@ -92,14 +93,19 @@ class OpenAITransport:
 
         client = await self._client()
         try:
-            response = await client.post(
-                "/chat/completions", cast_to=httpx2.Response, body=body, options={"headers": dict(headers)}
-            )
+            # The client's own limit is on each read; a server that drips would hold a slot for ever.
+            async with asyncio.timeout(self._timeout_seconds):
+                response = await client.post(
+                    "/chat/completions",
+                    cast_to=httpx2.Response,
+                    body=body,
+                    options={"headers": dict(headers)},
+                )
             content = response.content
         except (openai.OpenAIError, httpx2.HTTPError, OSError) as error:
             # The cause is left out on purpose: its traceback may hold what a server echoes of the key.
             raise self._translated(error, str(body.get("model"))) from None
-        return _wire_reply(content, self.endpoint, str(body.get("model")))
+        return _wire_reply(content, self.endpoint, str(body.get("model")), self._key)
 
     async def _client(self) -> AsyncOpenAI:
         keepers = _keepers.setdefault(asyncio.get_running_loop(), {})
@@ -176,7 +182,7 @@ _keepers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, s
 )
 
 
-def _wire_reply(content: bytes, endpoint: str, model: str) -> WireReply:
+def _wire_reply(content: bytes, endpoint: str, model: str, key: SecretStr) -> WireReply:
     try:
         data = json.loads(content)
         choice = data["choices"][0]
@@ -194,7 +200,7 @@ def _wire_reply(content: bytes, endpoint: str, model: str) -> WireReply:
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         # A gateway's page, an error in a 200, a body cut off: the same request may fare better.
         raise ProviderUnreachable(
-            f"{endpoint}: answered 200 with something that is no chat completion: {_short(content[:200].decode('utf-8', 'replace'))}",
+            f"{endpoint}: answered 200 with something that is no chat completion: {_short(content.decode('utf-8', 'replace'), key)}",
             endpoint=endpoint,
             model=model,
             status=200,
@@ -234,23 +240,29 @@ def _from_status(error: Any, endpoint: str, model: str, key: SecretStr) -> Provi
     if status in (408, 409) or status >= 500:
         return ProviderUnreachable(f"{endpoint}: server error {status}: {said}", retry_after=wait, **about)
     refusal = RequestRefused(f"{endpoint}: request refused ({status}): {said}", **about)
+    refusal.said = said
     refusal.parameter = str(body["param"]) if body.get("param") else None
     return refusal
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds to wait by `retry-after-ms`, or `Retry-After` in seconds or as a date; None if neither is there."""
+    seconds = _asked_wait(headers)
+    return max(0.0, seconds) if seconds is not None and math.isfinite(seconds) else None
+
+
+def _asked_wait(headers: Mapping[str, str]) -> float | None:
     try:
         if milliseconds := headers.get("retry-after-ms"):
-            return max(0.0, float(milliseconds) / 1000)
+            return float(milliseconds) / 1000
         value = headers.get("retry-after")
         if not value:
             return None
         try:
-            return max(0.0, float(value))
+            return float(value)
         except ValueError:
-            return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, TypeError):
+            return email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+    except (ValueError, TypeError, OverflowError):
         return None
 
 
