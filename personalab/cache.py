@@ -59,11 +59,14 @@ class Why(Record):
     key: str
     cached: bool
     nearest: str | None = None
+    mode: CacheMode = "use"
     differences: tuple[Difference, ...] = ()
 
     def __str__(self) -> str:
         if self.cached:
             return f"in the cache as {self.key[:12]}: it will not be sent"
+        if self.mode != "use":
+            return f"the cache is not read (mode {self.mode!r}): it will be sent"
         if self.nearest is None:
             return "not in the cache, and no call of this stage is: it will be sent"
         lines = [f"not in the cache: it will be sent. Nearest stored call {self.nearest[:12]} differs in"]
@@ -98,6 +101,8 @@ class Cache:
     def why(self, what: JsonObject, stage: str) -> Why:
         """What tells a request from the nearest stored call of its stage. Reads the whole folder."""
         key = key_of(what)
+        if self.mode != "use":
+            return Why(key=key, cached=False, mode=self.mode)
         if _reply(_read(self.path(key)), key):
             return Why(key=key, cached=True)
         parts = _parts(what)

@@ -37,6 +37,10 @@ PICTURE_SIDE_MAX = 1024
 """Pixels of the longer side of a picture that is sent; larger ones are made smaller."""
 PICTURE_PIXELS_MAX = 64_000_000
 """Pixels of a picture that is opened at all."""
+PICTURE_PIXELS_LARGE = 8_000_000
+"""Pixels from which pictures are decoded one at a time, to keep memory flat."""
+PICTURE_BYTES_MAX = 100_000_000
+"""Bytes of an image file that is read at all."""
 WINDOW_PERSONAS = 8
 """Personas under way at once in a batch. Seven stages each fill the gate; more would only hold more memory."""
 

@@ -32,8 +32,11 @@ class Flights(Generic[Result]):
                     mine = self._under_way[key] = Future()
             if flight is None:
                 return await self._own(key, mine, work), False
+            result = asyncio.wrap_future(flight)
+            # Read even if this one is cancelled meanwhile, or asyncio would complain of an error nobody looked at.
+            result.add_done_callback(lambda done: done.cancelled() or done.exception())
             try:
-                return await asyncio.shield(asyncio.wrap_future(flight)), True
+                return await asyncio.shield(result), True
             except asyncio.CancelledError:
                 task = asyncio.current_task()
                 if not flight.cancelled() or (task is not None and task.cancelling()):

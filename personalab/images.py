@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import hashlib
 import io
+import threading
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from personalab.config import PICTURE_PIXELS_MAX, PICTURE_SIDE_MAX
+from personalab.config import PICTURE_BYTES_MAX, PICTURE_PIXELS_LARGE, PICTURE_PIXELS_MAX, PICTURE_SIDE_MAX
 from personalab.errors import ImageError
 from personalab.records import Picture
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+# Pillow warns of broken EXIF and of large pictures, which are counted here. Said once: `catch_warnings` around each
+# picture would, in threads, switch off the warnings of the whole process.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+_LARGE = threading.Lock()  # a decoded picture takes hundreds of megabytes: one of the large ones at a time
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 
 
@@ -37,6 +43,8 @@ def _read(source: Path | str | bytes, name: str) -> bytes:
         data = source
     else:
         try:
+            if Path(source).stat().st_size > PICTURE_BYTES_MAX:
+                raise ImageError(name, f"is larger than {PICTURE_BYTES_MAX // 1_000_000} MB; make it smaller")
             data = Path(source).read_bytes()
         except OSError as error:
             raise ImageError(name, f"cannot be read: {error.strerror or error}") from error
@@ -51,10 +59,9 @@ def _pixels(data: bytes, name: str, side_max: int) -> Image:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of broken EXIF and of bombs, which are counted here
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                _check_size(image, name)
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            _check_size(image, name)
+            with _LARGE if image.width * image.height > PICTURE_PIXELS_LARGE else nullcontext():
                 image.draft("RGB", (2 * side_max, 2 * side_max))  # lets JPEG decode at a fraction of its size
                 image.load()
                 upright = ImageOps.exif_transpose(image) or image

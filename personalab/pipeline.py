@@ -10,6 +10,7 @@ A stage starts as soon as what it needs is there: tweet strategy and example twe
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -25,7 +26,7 @@ from personalab.names import slug
 from personalab.pool import LLMPool
 from personalab.records import Request
 from personalab.runs import Failure, Run, StageRecord
-from personalab.schemas import StageOutput
+from personalab.schemas import CorePersona, StageOutput, clean_text
 from personalab.stages import STAGES, Brief, Stage, in_order
 
 OnStage = Callable[[Run, StageRecord], None]
@@ -48,6 +49,10 @@ class Pipeline:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stages", in_order(self.stages))
+        if not issubclass(self.stage("core_persona").output, CorePersona):
+            raise ConfigError(
+                "stage core_persona has to give a CorePersona or a subclass of it: the card is made of it"
+            )
 
     def stage(self, name: str) -> Stage:
         """A stage by name.
@@ -96,10 +101,8 @@ class Pipeline:
         picture = None if image is None else await asyncio.to_thread(open_picture, image)
         brief = Brief(
             picture=picture,
-            description=description.strip(),
-            language=self.language,
-            location=self.location,
-            instructions=self.instructions,
+            description=clean_text(description),
+            **self._wishes(),
         )
         source = _source(image)
         return Run(
@@ -111,6 +114,9 @@ class Pipeline:
             begun=datetime.now(UTC).isoformat(timespec="seconds"),
             portrait=picture.data if picture else None,
         )
+
+    def _wishes(self) -> dict[str, str]:
+        return {name: clean_text(getattr(self, name)) for name in ("language", "location", "instructions")}
 
     def request(self, run: Run, stage: str) -> Request:
         """What a stage would send, given what the run has so far.
@@ -131,11 +137,12 @@ class Pipeline:
         return self.pool.why(self.request(run, stage))
 
     async def advance(self, run: Run, stage: str) -> Run:
-        """The run with one stage more, or with that stage run again.
+        """The run with one stage more, or with that stage run again; what was made from its old output is dropped.
 
         Raises:
             PersonalabError: the stage failed, or one it needs has not run.
         """
+        run = await self._with_pixels(run)
         self.request(run, stage)
         started = time.perf_counter()
 
@@ -146,8 +153,28 @@ class Pipeline:
         if error:
             raise error
         records = {**run.stages, stage: record}
+        if run.outputs.get(stage) not in (None, record.output):
+            records = self._without_dependents(records, stage)
         ordered = {each.name: records[each.name] for each in self.stages if each.name in records}
-        return run.model_copy(update={"stages": ordered | records, "seconds": record.ended})
+        return _counted(run.model_copy(update={"stages": ordered | records, "seconds": record.ended}))
+
+    async def _with_pixels(self, run: Run) -> Run:
+        """A loaded run has its picture's hash; the pixels are in the portrait beside it."""
+        picture = run.brief.picture
+        if picture is None or picture.data or run.portrait is None:
+            return run
+        found = await asyncio.to_thread(open_picture, run.portrait)
+        if found.sha256 != picture.sha256:
+            return run
+        return run.model_copy(update={"brief": run.brief.model_copy(update={"picture": found})})
+
+    def _without_dependents(self, records: dict[str, StageRecord], stage: str) -> dict[str, StageRecord]:
+        """Without the stages that were made from an output that has changed."""
+        stale = {stage}
+        for each in self.stages:
+            if stale & set(each.needs):
+                stale.add(each.name)
+        return {name: record for name, record in records.items() if name == stage or name not in stale}
 
     async def run(
         self,
@@ -173,10 +200,7 @@ class Pipeline:
             return time.perf_counter() - started
 
         records = await self._run_graph(run, clock, on_stage)
-        run = run.model_copy(update={"stages": records, "seconds": round(clock(), 6)})
-        return (
-            run if run.status == "failed" else run.model_copy(update={"card_tokens": run.card.token_counts()})
-        )
+        return _counted(run.model_copy(update={"stages": records, "seconds": round(clock(), 6)}))
 
     async def run_many(
         self, images: Iterable[Path | str], *, window: int = WINDOW_PERSONAS, on_stage: OnStage | None = None
@@ -207,10 +231,10 @@ class Pipeline:
         try:
             return await self.run(image, on_stage=on_stage)
         except ImageError as error:
-            brief = Brief(language=self.language, location=self.location, instructions=self.instructions)
+            brief = Brief(**self._wishes())
             record = StageRecord(stage="core_persona", status="failed", error=Failure.of(error))
             return Run(
-                name=Path(image).stem,
+                name=_name_of(_source(image), brief),
                 source=_source(image),
                 brief=brief,
                 model=self.pool.model,
@@ -292,8 +316,16 @@ def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
     return error
 
 
+def _counted(run: Run) -> Run:
+    """With the tokens of its card, if it has one."""
+    return run if run.status == "failed" else run.model_copy(update={"card_tokens": run.card.token_counts()})
+
+
 def _source(image: Path | str | bytes | None) -> str | None:
-    return str(Path(image).absolute()) if isinstance(image, Path | str) else None
+    if not isinstance(image, Path | str):
+        return None
+    # A file name may hold bytes that are no text; a run file cannot.
+    return os.fsencode(Path(image).absolute()).decode("utf-8", "replace")
 
 
 def _name_of(source: str | None, brief: Brief) -> str:

@@ -19,6 +19,7 @@ Output = TypeVar("Output", bound=BaseModel)
 
 _THINKING = re.compile(r"\A\s*<(think|thinking|reasoning)>.*?</\1>", re.DOTALL | re.IGNORECASE)
 _FENCE = re.compile(r"```(?:json)?[ \t]*\n(.*?)```", re.DOTALL | re.IGNORECASE)
+_UNFINISHED = re.compile(r"[\"':,\[]")  # behind the last brace: the text goes on inside the object
 _EXCERPT_CHARACTERS = 120
 
 
@@ -32,7 +33,9 @@ def parse_reply(text: str, output: type[Output], stage: str, done: Mapping[str, 
     """
     data = find_object(text)
     if data is None:
-        raise ReplyInvalid(stage, f"no JSON object in the reply, which begins {_excerpt(text)!r}", text=text)
+        raise ReplyInvalid(
+            stage, f"no whole JSON object in the reply, which begins {_excerpt(text)!r}", text=text
+        )
     try:
         return output.model_validate(data, context={"done": done or {}})
     except ValidationError as error:
@@ -40,9 +43,9 @@ def parse_reply(text: str, output: type[Output], stage: str, done: Mapping[str, 
 
 
 def find_object(text: str) -> dict[str, Any] | None:
-    """The JSON object in a text: alone, fenced, amid prose, or damaged and repaired; None where there is none."""
+    """The JSON object in a text: alone, fenced, amid prose, or damaged and repaired; None where there is none or it is cut off."""
     text = _THINKING.sub("", text).strip()
-    for candidate in (text, *_FENCE.findall(text)):
+    for candidate in (text, *reversed(_FENCE.findall(text))):  # of several, the last is meant
         if isinstance(data := _strict(candidate), dict):
             return data
     begin, end = text.find("{"), text.rfind("}")
@@ -50,7 +53,9 @@ def find_object(text: str) -> dict[str, Any] | None:
         return None
     if isinstance(data := _strict(text[begin : end + 1]), dict):
         return data
-    return _repaired(text[begin:])
+    if end < begin or _UNFINISHED.search(text, end + 1):
+        return None  # repair would close what was cut off, and half an answer would pass for a whole one
+    return _repaired(text[begin : end + 1])
 
 
 def _strict(text: str) -> Any:

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from pydantic import ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
 
 from personalab.card_checks import require_valid
 from personalab.cards import CharacterCard
-from personalab.errors import OutputError, PersonalabError, ReplyError, unknown
+from personalab.errors import OutputError, PersonalabError, unknown
 from personalab.files import write_whole
 from personalab.names import slug
 from personalab.personas import assemble
@@ -25,6 +26,7 @@ from personalab.schemas import StageOutput
 from personalab.stages import STAGES, Brief
 
 RUN_VERSION = 1
+_LOCK_SECONDS = 60.0
 StageStatus = Literal["done", "failed", "skipped"]
 
 _OUTPUTS: dict[str, type[StageOutput]] = {stage.name: stage.output for stage in STAGES}
@@ -37,17 +39,18 @@ class AnyOutput(StageOutput):
 
 
 class Failure(Record):
-    """An error as it is stored: its kind, its one line, and what was paid for it."""
+    """An error as it is stored: its kind, its one line, and what was paid and sent for it."""
 
     kind: str
     message: str
     usage: Usage | None = None
+    attempts: int = 0
 
     @classmethod
     def of(cls, error: PersonalabError) -> Failure:
         """What is kept of an error."""
-        usage = error.usage if isinstance(error, ReplyError) and isinstance(error.usage, Usage) else None
-        return cls(kind=type(error).__name__, message=str(error), usage=usage)
+        usage = error.usage if isinstance(error.usage, Usage) else None
+        return cls(kind=type(error).__name__, message=str(error), usage=usage, attempts=error.attempts)
 
 
 class StageRecord(Record):
@@ -69,9 +72,15 @@ class StageRecord(Record):
     @classmethod
     def _typed(cls, data: Any) -> Any:
         if isinstance(data, dict) and isinstance(data.get("output"), dict):
-            output = _OUTPUTS.get(data["stage"], AnyOutput)
-            return {**data, "output": output.model_validate(data["output"])}
+            return {**data, "output": _stored_output(data["stage"], data["output"])}
         return data
+
+    @property
+    def sent(self) -> int:
+        """Requests that were sent for this stage."""
+        if self.error:
+            return self.error.attempts
+        return self.reply.attempts if self.reply and not self.reply.cached else 0
 
     @property
     def paid(self) -> Usage:
@@ -79,6 +88,14 @@ class StageRecord(Record):
         if self.error and self.error.usage:
             return self.error.usage
         return self.reply.usage if self.reply and not self.reply.cached else Usage()
+
+
+def _stored_output(stage: str, data: JsonObject) -> StageOutput:
+    """The output as this version knows the stage, or as it was stored: a stage may have been replaced by another."""
+    try:
+        return _OUTPUTS.get(stage, AnyOutput).model_validate(data)
+    except ValidationError:
+        return AnyOutput.model_validate(data)
 
 
 class Run(Record):
@@ -163,6 +180,7 @@ class Run(Record):
         """Write run file, card as JSON and card as PNG (for a run with a picture) into a folder.
 
         Two images of one name in different places get a short hash in the name; the same image twice gets one file.
+        A failed run is kept as `<name>-failed_run.json`, so that it never replaces a good one, until one succeeds.
 
         Raises:
             OutputError: the folder cannot be written.
@@ -218,13 +236,18 @@ def load_run(path: Path | str) -> Run:
     except (OSError, ValueError) as error:
         raise OutputError(f"{path} cannot be read as a run file: {error}") from error
     portrait = path.with_name(path.name.removesuffix("_run.json") + "_persona.png")
-    return run.model_copy(update={"portrait": portrait.read_bytes()}) if portrait.is_file() else run
+    if run.status == "failed" or not portrait.is_file():
+        return run
+    return run.model_copy(update={"portrait": portrait.read_bytes()})
 
 
 def find_runs(folder: Path | str) -> Iterator[Run]:
-    """The runs of a folder by name."""
+    """The runs of a folder by name. A file that is no run is left out with a warning."""
     for path in sorted(Path(folder).glob("*_run.json")):
-        yield load_run(path)
+        try:
+            yield load_run(path)
+        except OutputError as error:
+            warnings.warn(str(error), stacklevel=2)
 
 
 def _stage_provenance(record: StageRecord, request: Request, reply: Reply) -> JsonObject:
@@ -241,48 +264,60 @@ def _stage_provenance(record: StageRecord, request: Request, reply: Reply) -> Js
 def _save(run: Run, folder: Path) -> SavedRun:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".names.lock")
-        lock.acquire()
+        with FileLock(folder / ".names.lock", timeout=_LOCK_SECONDS):
+            return _write(run, folder)
+    except Timeout as error:
+        raise OutputError(f"cannot write into {folder}: another process holds {error.lock_file}") from error
     except OSError as error:
         raise OutputError(
             f"cannot write into {folder}: {error.strerror or error}; choose another folder"
         ) from error
-    with lock:  # from choosing the name until the run file, which claims it
-        stem = _free_stem(run, folder)
-        content = json.dumps(run.model_dump(mode="json"), ensure_ascii=False, indent=1)
-        run_path = write_whole(folder / f"{stem}_run.json", content.encode())
+
+
+def _write(run: Run, folder: Path) -> SavedRun:
+    stem = _stem(run, folder)
+    failed = folder / f"{stem}-failed_run.json"
+    path = failed if run.status == "failed" else folder / f"{stem}_run.json"
+    content = json.dumps(run.model_dump(mode="json"), ensure_ascii=False, indent=1)
+    saved = write_whole(path, content.encode())
     if run.status == "failed":
-        return SavedRun(run=run_path)
+        return SavedRun(run=saved)
+    failed.unlink(missing_ok=True)
     made = run.card
     for document in (made.v2(), made.v3()):
         require_valid(document, f"of {run.name}")
     card = write_whole(folder / f"{stem}_persona.json", made.to_json())
     if run.portrait is None:
-        return SavedRun(run=run_path, card=card)
-    portrait = write_whole(folder / f"{stem}_persona.png", made.to_png(run.portrait))
-    return SavedRun(run=run_path, card=card, portrait=portrait)
-
-
-def _free_stem(run: Run, folder: Path) -> str:
-    stem = slug(run.name)
-    if _is_free(folder / f"{stem}_run.json", run):
-        return stem
-    return f"{stem}-{hashlib.sha256(_start(run.brief).encode()).hexdigest()[:8]}"
-
-
-def _is_free(path: Path, run: Run) -> bool:
-    """Whether a run file is not there, or is of the same image: the same file, or the same pixels."""
-    try:
-        other = json.loads(path.read_bytes())
-        brief = Brief.model_validate(other["brief"])
-    except FileNotFoundError:
-        return True
-    except (OSError, ValueError, KeyError, TypeError):
-        return True  # damaged: there is nothing in it that could be lost
-    return (run.source is not None and other.get("source") == run.source) or _start(brief) == _start(
-        run.brief
+        return SavedRun(run=saved, card=card)
+    return SavedRun(
+        run=saved, card=card, portrait=write_whole(folder / f"{stem}_persona.png", made.to_png(run.portrait))
     )
 
 
-def _start(brief: Brief) -> str:
-    return brief.picture.sha256 if brief.picture else brief.description
+def _stem(run: Run, folder: Path) -> str:
+    stem = slug(run.name)
+    if all(_is_free(folder / f"{stem}{end}", run) for end in ("_run.json", "-failed_run.json")):
+        return stem
+    return f"{stem}-{hashlib.sha256(_start(run.brief, run.source).encode()).hexdigest()[:8]}"
+
+
+def _is_free(path: Path, run: Run) -> bool:
+    """Whether a run file is not there, is of the same image (the same file or pixels), or holds nothing to lose."""
+    try:
+        other = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return True
+    except ValueError:
+        return True
+    try:
+        brief = Brief.model_validate(other["brief"])
+        source = other["source"]
+    except (KeyError, TypeError, ValueError):
+        return False  # of another version
+    return (run.source is not None and source == run.source) or _start(brief, source) == _start(
+        run.brief, run.source
+    )
+
+
+def _start(brief: Brief, source: str | None) -> str:
+    return brief.picture.sha256 if brief.picture else brief.description or source or ""

@@ -270,7 +270,7 @@ async def test_a_stage_that_fails_in_a_cell_raises_its_own_error(
 ) -> None:
     """`advance` raises instead of giving a run that lacks something."""
     provider.script = lambda body: "no"
-    with pytest.raises(ReplyInvalid, match="stage core_persona: no JSON object"):
+    with pytest.raises(ReplyInvalid, match="stage core_persona: no whole JSON object"):
         await scripted.advance(await scripted.begin(TURBAN), "core_persona")
 
 

@@ -29,9 +29,9 @@ class Mood(StageOutput):
         'Sure! {"mood": "calm", "n": 1} Hope it helps.',
         '<think>{"mood": "no"}</think>\n{"mood": "calm", "n": 1}',
         "{mood: 'calm', n: 1,}",
-        '{"mood": "calm", "n": 1',
         '{"mood": “calm”, "n": 1}',
         '[{"mood": "calm", "n": 1}]',
+        '```json\n{"mood": "draft", "n": 0}\n```\nBetter:\n```json\n{"mood": "calm", "n": 1}\n```',
         '\ufeff{"mood": "calm", "n": 1}',
     ],
 )
@@ -40,7 +40,19 @@ def test_damage_is_repaired(text: str) -> None:
     assert parse_reply(text, Mood, "s") == Mood(**WANTED)
 
 
-@pytest.mark.parametrize("text", ["", "I can't do that.", "[1, 2]", "null", "{}", '"text"'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "I can't do that.",
+        '{"mood": "calm", "n": 1',
+        '{"mood": {"n": 1}, "n": 1, "x": "cut o',
+        "[1, 2]",
+        "null",
+        "{}",
+        '"text"',
+    ],
+)
 def test_no_object_is_said(text: str) -> None:
     """What holds no usable object is invalid."""
     with pytest.raises(ReplyInvalid, match="stage s: "):
