@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import sys
 import warnings
 from pathlib import Path
@@ -15,6 +16,7 @@ from personalab import __version__
 from personalab.config import MAX_CONCURRENT, load_settings
 from personalab.errors import AccessRefused, ConfigError, PersonalabError, PromptError
 from personalab.tables import Made, Progress, print_json, print_table
+from personalab.views import plain
 
 if TYPE_CHECKING:
     from personalab.pipeline import Pipeline
@@ -38,6 +40,9 @@ app = typer.Typer(
 def main() -> int:
     """Run the command line; every error is one line on standard error."""
     warnings.showwarning = _show_warning
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show a letter is no reason to fail
     try:
         code: int = typer.main.get_command(app).main(standalone_mode=False) or EXIT_OK
     except (ConfigError, PromptError) as error:
@@ -192,7 +197,6 @@ def _check_file(file: Path) -> bool:
     from personalab.card_png import SIGNATURE
     from personalab.cards import read_card
     from personalab.errors import CardError
-    from personalab.views import plain
 
     try:
         card = read_card(file)
@@ -240,7 +244,7 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
 
 
 def _note(text: str) -> None:
-    print(text, file=sys.stderr)
+    print(plain(text), file=sys.stderr)
 
 
 def _told(text: str, code: int) -> int:

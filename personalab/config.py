@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 
 from personalab.errors import ConfigError
 from personalab.records import Record, explain
@@ -58,10 +59,36 @@ class Settings(Record):
     """What a person can set. None for key and base URL together means the embedded provider."""
 
     api_key: SecretStr | None = None
-    api_base: str | None = Field(default=None, pattern=r"^https?://")
+    api_base: str | None = None
     model: str | None = None
     max_concurrent: int = Field(default=MAX_CONCURRENT, ge=1)
     outputs: Path
+
+    @field_validator("api_key")
+    @classmethod
+    def _sendable(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is None:
+            return None
+        plain = key.get_secret_value().strip()
+        if not plain or not plain.isascii() or not plain.isprintable():
+            raise ValueError("must be printable ASCII characters; copy it again")
+        return SecretStr(plain)
+
+    @field_validator("api_base")
+    @classmethod
+    def _address(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        try:
+            parts = urlsplit(url)
+            good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            good = False
+        if not good:
+            raise ValueError("must be an address such as https://host:8000/v1")
+        if parts.username or parts.password:
+            raise ValueError("must not hold a name or password; give the key as OPENAI_API_KEY")
+        return url.strip().rstrip("/")
 
     @property
     def offline(self) -> bool:
@@ -98,9 +125,15 @@ def project_root() -> Path:
     return here
 
 
-def _from_environment(root: Path) -> dict[str, str | None]:
+def _from_environment(root: Path) -> dict[str, Any]:
     from dotenv import dotenv_values
 
-    # interpolate=False: a "$" in a key is a "$".
-    values = {**dotenv_values(root / ".env", interpolate=False), **os.environ}
-    return {field: values.get(variable) for field, variable in _VARIABLES.items()}
+    try:  # interpolate=False: a "$" in a key is a "$"
+        values = {**dotenv_values(root / ".env", interpolate=False), **os.environ}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{root / '.env'} cannot be read: {error}; save it as UTF-8 text") from None
+    found: dict[str, Any] = {field: values.get(variable) for field, variable in _VARIABLES.items()}
+    if found["api_key"]:
+        found["api_key"] = SecretStr(found["api_key"])  # so that no traceback with local variables shows it
+    del values
+    return found

@@ -80,6 +80,10 @@ class LLMPool:
         ConfigError: a setting that cannot be, or an endpoint without a model.
     """
 
+    # For the repr of a pool whose settings were refused, which a traceback may show.
+    model = provider = ""
+    max_concurrent = 0
+
     def __init__(
         self,
         api_key: str | None = None,
@@ -248,12 +252,12 @@ class LLMPool:
             except RequestRefused as refusal:
                 if dialect == self._dialect(model).with_lessons(learnt):
                     learnt = self._reworded(dialect, refusal, request)
+                    self._learn(model, learnt)
             except ProviderError as error:
                 if isinstance(error, RateLimited):
                     self._count(rate_limited=1)
                 await self._sleep(pause.after(error, attempts))
             else:
-                self._learn(model, learnt)
                 return Delivery(
                     wire=wire, attempts=attempts, seconds=seconds, not_applied=dialect.not_applied(request)
                 )

@@ -137,7 +137,7 @@ def print_json(made: list[Made], counts: PoolCounts) -> None:
         }
         for one in made
     ]
-    print(json.dumps(rows, ensure_ascii=False, indent=1))
+    print(json.dumps(rows, indent=1))  # ASCII, so that no name can hold what a terminal obeys
 
 
 def _cell(value: object) -> str:

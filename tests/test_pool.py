@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import threading
+import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +31,7 @@ from personalab.errors import (
     ReplyTruncated,
     RequestRefused,
 )
-from personalab.pool import LLMPool, NotApplied
+from personalab.pool import LLMPool, NotApplied, NotKept
 from personalab.records import Message, Picture, Request, SamplingParams, Schema, Usage
 
 MakePool = Callable[..., LLMPool]
@@ -528,7 +529,6 @@ async def test_the_key_is_nowhere(
     provider: ScriptedProvider, make_pool: MakePool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Not in the cache, a repr, a log or an error, not even when the server echoes it."""
-    import traceback
 
     marker = "sk-MARKER-0123456789"
     caplog.set_level(0)
@@ -566,3 +566,119 @@ def test_an_endpoint_needs_a_model(provider: ScriptedProvider, monkeypatch: pyte
     monkeypatch.setenv("PERSONALAB_MODEL", "from-env")
     assert LLMPool(api_base=provider.url).model == "from-env"
     assert LLMPool(api_base=provider.url, model="argument").model == "argument"
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"api_base": "host/v1"}, "OPENAI_BASE_URL: .*https://host:8000/v1"),
+        ({"api_base": "http://host:abc/v1"}, "OPENAI_BASE_URL"),
+        ({"api_base": "http://[::1/v1"}, "OPENAI_BASE_URL"),
+        ({"api_base": "http://me:word@host/v1"}, "must not hold a name or password"),
+        ({"api_key": "sk-MARKER-ü"}, "OPENAI_API_KEY: .*printable ASCII"),
+        ({"api_key": "sk-MARKER\x07"}, "OPENAI_API_KEY"),
+        ({"max_concurrent": 0}, "MAX_CONCURRENT"),
+    ],
+)
+def test_settings_that_cannot_be(settings: dict[str, object], said: str) -> None:
+    """Each is refused by the name of its variable, and no key is in the message or in a frame's variables."""
+    with pytest.raises(ConfigError, match=said) as caught:
+        LLMPool(**({"model": "m", "api_key": "sk-MARKER"} | settings))  # type: ignore[arg-type]
+    trace = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    ours = [
+        frame for frame in trace.stack if "personalab" in frame.filename and "tests" not in frame.filename
+    ]
+    assert ours
+    assert "MARKER" not in str(caught.value) + str([frame.locals for frame in ours])
+
+
+async def test_no_slot_is_lost_with_a_loop(provider: ScriptedProvider, make_pool: MakePool) -> None:
+    """Loops that end while hundreds wait leave the gate as it was."""
+    provider.wait = lambda body: asyncio.sleep(0.02)
+    pool = make_pool(max_concurrent=3)
+
+    async def many(start: int) -> None:
+        async with asyncio.timeout(0.2):
+            await asyncio.gather(*(pool.send(ask(str(start + number))) for number in range(300)))
+
+    def loop_that_ends(start: int) -> None:
+        with pytest.raises(TimeoutError):
+            asyncio.run(many(start))
+
+    await asyncio.gather(*(asyncio.to_thread(loop_that_ends, 1000 * number) for number in range(4)))
+    assert pool._gate.in_flight == 0
+    provider.wait = None
+    async with asyncio.timeout(10):
+        await asyncio.gather(*(pool.send(ask(f"after {number}")) for number in range(10)))
+
+
+@pytest.mark.parametrize("said", ["0", "-5", "inf", "nan", "1e300", "Wed, 21 Oct 2015 07:28:00 GMT", "soon"])
+async def test_odd_retry_after(provider: ScriptedProvider, make_pool: MakePool, said: str) -> None:
+    """However a server words it, asking ends: in an answer, or in an error after a bounded number of requests."""
+    provider.script = lambda body: failure(429, headers={"Retry-After": said})
+    with pytest.raises(RateLimited):
+        await make_pool(max_concurrent=1, patience_seconds=3).send(ask())
+    assert len(provider.bodies) < 40
+
+
+async def test_neither_name_of_max_tokens(provider: ScriptedProvider, make_pool: MakePool) -> None:
+    """Where both are refused the parameter is left out, and asking ends."""
+
+    def script(body: dict[str, object]) -> web.StreamResponse | str:
+        name = next((name for name in body if name.startswith("max_")), None)
+        return failure(400, f"Unsupported parameter: '{name}'") if name else "{}"
+
+    provider.script = script
+    with pytest.warns(NotApplied, match="max_tokens"):
+        got = await make_pool().send(ask(sampling=SamplingParams(max_tokens=50)))
+    assert (len(provider.bodies), got.not_applied) == (3, ("max_tokens",))
+
+
+async def test_a_lesson_is_paid_for_by_those_in_flight_only(
+    provider: ScriptedProvider, make_pool: MakePool
+) -> None:
+    """Of 100 requests to an endpoint without response formats, only the first few are refused."""
+
+    def script(body: dict[str, object]) -> web.StreamResponse | str:
+        return (
+            failure(400, "response_format is not supported")
+            if "response_format" in body
+            else '{"mood": "calm"}'
+        )
+
+    provider.script = script
+    pool = make_pool(max_concurrent=4)
+    await asyncio.gather(*(pool.send(ask(str(number), answer=SCHEMA), check=fits) for number in range(100)))
+    assert len(provider.bodies) <= 100 + 2 * 4
+
+
+async def test_one_bad_schema_is_no_lesson_for_others(
+    provider: ScriptedProvider, make_pool: MakePool
+) -> None:
+    """A schema the endpoint refuses goes without it, the next request with another keeps its mode."""
+    provider.script = lambda body: (
+        failure(400, "Invalid schema for response_format 'bad'")
+        if "'bad'" in str(body)
+        else '{"mood": "calm"}'
+    )
+    pool = make_pool()
+    bad = SCHEMA.model_copy(update={"name": "bad", "body": SCHEMA.body | {"title": "mood"}})
+    await pool.send(ask("one", answer=bad), check=fits)
+    await pool.send(ask("two", answer=SCHEMA), check=fits)
+    assert provider.bodies[-1]["response_format"]["type"] == "json_schema"
+
+
+async def test_a_reply_outlives_a_cache_that_cannot_be_written(
+    provider: ScriptedProvider, make_pool: MakePool, tmp_path: Path
+) -> None:
+    """It is given back with a warning: it was paid."""
+    (tmp_path / "file").write_text("")
+    with pytest.warns(NotKept, match="cannot write"):
+        assert (await make_pool(cache_dir=tmp_path / "file").send(ask())).text == "{}"
+
+
+async def test_a_server_that_drips(provider: ScriptedProvider, make_pool: MakePool) -> None:
+    """The limit is on the whole attempt, so a slot is not held for ever."""
+    provider.wait = lambda body: asyncio.sleep(0.5)
+    with pytest.raises(ProviderUnreachable, match="no answer"):
+        await make_pool(timeout_seconds=0.1, attempts_max=2).send(ask())

@@ -12,7 +12,7 @@ from conftest import PORTRAITS, picture_bytes
 from PIL import Image
 
 from personalab import LLMPool, Pipeline, Run, find_runs, load_run, read_card
-from personalab.errors import OutputError
+from personalab.errors import OutputError, PersonalabError
 from personalab.files import write_whole
 from personalab.records import Usage
 
@@ -166,3 +166,76 @@ async def test_a_run_shows_itself(run: Run) -> None:
         assert shown.replace("'", "&#x27;") in html
         assert shown in text
     assert "portrait=" not in repr(run)
+
+
+async def test_a_failed_run_never_replaces_a_good_one(pipeline: Pipeline, tmp_path: Path) -> None:
+    """It lies beside it under a name of its own, until the next one succeeds."""
+    image = tmp_path / "face.png"
+    image.write_bytes(picture_bytes())
+    out = tmp_path / "out"
+    (await pipeline.run(image)).save(out)
+    good = (out / "face_run.json").read_bytes()
+    image.write_bytes(b"text")
+    (failed,) = [run async for run in pipeline.run_many([image])]
+    assert failed.save(out).run.name == "face-failed_run.json"
+    assert (out / "face_run.json").read_bytes() == good
+    assert load_run(out / "face-failed_run.json").portrait is None
+    image.write_bytes(picture_bytes())
+    (await pipeline.run(image)).save(out)
+    assert sorted(path.name for path in out.glob("*.json")) == ["face_persona.json", "face_run.json"]
+
+
+async def test_two_broken_images_of_one_name(pipeline: Pipeline, tmp_path: Path) -> None:
+    """Each keeps its own error."""
+    paths = [tmp_path / folder / "x.png" for folder in "ab"]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_bytes(b"text")
+    async for run in pipeline.run_many(paths):
+        run.save(tmp_path / "out")
+    assert len(list((tmp_path / "out").glob("*_run.json"))) == 2
+
+
+async def test_a_run_of_a_newer_version_is_not_overwritten(pipeline: Pipeline, tmp_path: Path) -> None:
+    """A file that is JSON but not ours to read counts as somebody's; one that is no JSON holds nothing to lose."""
+    saved = (await pipeline.run(TURBAN)).save(tmp_path)
+    newer = json.loads(saved.run.read_bytes())
+    newer["brief"]["mood"] = "new"
+    saved.run.write_text(json.dumps(newer))
+    assert (await pipeline.run(TURBAN)).save(tmp_path).run != saved.run
+    with pytest.warns(UserWarning, match="teal_turban_run.json"):
+        assert len(list(find_runs(tmp_path))) == 1
+
+
+async def test_a_loaded_run_goes_on(pipeline: Pipeline, tmp_path: Path) -> None:
+    """Its pixels come back from the portrait, so the first stage can be run again and is in the cache."""
+    loaded = load_run((await pipeline.run(TURBAN)).save(tmp_path).run)
+    before = pipeline.pool.counts.sent
+    again = await pipeline.advance(loaded, "core_persona")
+    assert (pipeline.pool.counts.sent, again.stages["core_persona"].key) == (
+        before,
+        loaded.stages["core_persona"].key,
+    )
+    warmer = await pipeline.vary("core_persona", temperature=1.4).advance(loaded, "core_persona")
+    assert warmer["core_persona"] != loaded["core_persona"]
+    assert set(warmer.outputs) == {"core_persona"}  # what was made from the old one is dropped
+    bare = loaded.model_copy(update={"portrait": None})
+    with pytest.raises(PersonalabError, match="has no pixels here"):
+        await pipeline.vary("core_persona", temperature=1.3).advance(bare, "core_persona")
+
+
+def test_a_save_that_fails_does_not_block_the_next(tmp_path: Path) -> None:
+    """The folder's lock is given back whatever happens."""
+    code = (
+        "import asyncio, sys; from pathlib import Path; from personalab import Pipeline, LLMPool\n"
+        "from personalab.errors import OutputError\n"
+        "out = Path('out'); run = asyncio.run(Pipeline(LLMPool()).run(sys.argv[1]))\n"
+        "(out / 'teal_turban_persona.json').mkdir(parents=True)\n"
+        "kept = None\n"
+        "try: run.save(out)\n"
+        "except OutputError as error: kept = error\n"
+        "assert kept\n"
+        "(out / 'teal_turban_persona.json').rmdir()\n"
+        "run.save(out)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(TURBAN)], check=True, timeout=50, cwd=tmp_path)
