@@ -8,9 +8,10 @@ Measured in docs/log.md, 2026-11-23.
 from __future__ import annotations
 
 import asyncio
+import heapq
+import itertools
 import threading
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -27,7 +28,7 @@ class _Turn:
     """One who waits. `given` is set under the gate's lock, so a place is never lost between giving and taking."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
-        self.loop, self.future, self.given = loop, future, False
+        self.loop, self.future, self.given, self.gone = loop, future, False, False
 
     def tell(self) -> None:
         if not self.future.done():
@@ -45,7 +46,8 @@ class Gate:
         self._allowed = float(limit)
         self._allowed_at_success = float(limit)
         self._closed_until = 0.0
-        self._waiting: deque[_Turn] = deque()
+        self._waiting: list[tuple[int, int, _Turn]] = []  # a heap: highest rank, then first come
+        self._arrivals = itertools.count()
 
     @property
     def in_flight(self) -> int:
@@ -57,10 +59,19 @@ class Gate:
         """Requests let in at once at present, 1 to `limit`."""
         return int(self._allowed)
 
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a place now."""
+        with self._lock:
+            return sum(not turn.gone for _, _, turn in self._waiting)
+
     @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
-        """A place in flight, waited for in order of arrival. What happens inside narrows or widens the gate."""
-        await self._enter()
+    async def slot(self, rank: int = 0) -> AsyncIterator[None]:
+        """A place in flight; of those who wait the highest rank is first, then who came first.
+
+        What happens inside narrows or widens the gate.
+        """
+        await self._enter(rank)
         try:
             yield
         except RateLimited as error:
@@ -71,14 +82,16 @@ class Gate:
         finally:
             self._leave()
 
-    async def _enter(self) -> None:
+    async def _enter(self, rank: int) -> None:
         with self._lock:
+            while self._waiting and self._waiting[0][2].gone:
+                heapq.heappop(self._waiting)
             if not self._waiting and self._has_room():
                 self._in_flight += 1
                 return
             loop = asyncio.get_running_loop()
             turn = _Turn(loop, loop.create_future())
-            self._waiting.append(turn)
+            heapq.heappush(self._waiting, (-rank, next(self._arrivals), turn))
         try:
             await turn.future
         except BaseException:
@@ -87,7 +100,7 @@ class Gate:
                     self._in_flight -= 1
                     self._admit()
                 else:
-                    self._waiting.remove(turn)
+                    turn.gone = True
             raise
 
     def _leave(self) -> None:
@@ -100,7 +113,9 @@ class Gate:
 
     def _admit(self) -> None:
         while self._waiting and self._has_room():
-            turn = self._waiting.popleft()
+            _, _, turn = heapq.heappop(self._waiting)
+            if turn.gone:
+                continue
             try:
                 turn.loop.call_soon_threadsafe(turn.tell)
             except RuntimeError:  # that loop has ended, and who waited with it

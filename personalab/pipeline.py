@@ -27,7 +27,7 @@ from personalab.pool import LLMPool
 from personalab.records import Request
 from personalab.runs import Failure, Run, StageRecord
 from personalab.schemas import CorePersona, StageOutput, clean_text
-from personalab.stages import STAGES, Brief, Stage, in_order
+from personalab.stages import STAGES, Brief, Stage, in_order, ranks
 
 OnStage = Callable[[Run, StageRecord], None]
 """Told of each stage as it ends."""
@@ -130,7 +130,11 @@ class Pipeline:
                 raise ConfigError(
                     f"stage {stage} needs {need}, which has not run: advance(run, {need!r}) first"
                 )
-        return chosen.request(run.brief, run.outputs, run.replicate)
+        return self._request(chosen, run, run.outputs)
+
+    def _request(self, stage: Stage, run: Run, done: Mapping[str, StageOutput]) -> Request:
+        request = stage.request(run.brief, done, run.replicate)
+        return request.model_copy(update={"rank": ranks(self.stages)[stage.name]})
 
     def why(self, run: Run, stage: str) -> Why:
         """Whether a stage would be paid for, and what differs from the nearest stored call if so."""
@@ -283,7 +287,7 @@ class Pipeline:
         update: dict[str, Any] = {}
         failed: PersonalabError | None = None
         try:
-            request = stage.request(run.brief, done, run.replicate)
+            request = self._request(stage, run, done)
             update = {"request": request, "key": self.pool.key(request)}
             output: StageOutput | None = None
 

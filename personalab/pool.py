@@ -38,6 +38,7 @@ from personalab.records import JsonObject, Record, Reply, Request, Usage
 from personalab.replies import find_object
 from personalab.transport import OpenAITransport, Transport, WireReply, load_client
 
+Span = tuple[float, float]
 Check = Callable[[str], object]
 """Raises ReplyInvalid if a reply's text does not fit."""
 
@@ -65,8 +66,6 @@ class Delivery(Record):
     """A reply that arrived, with what it took."""
 
     wire: WireReply
-    attempts: int
-    seconds: float
     not_applied: tuple[str, ...]
 
 
@@ -138,6 +137,16 @@ class LLMPool:
         """What this pool has done so far."""
         return self._counts
 
+    @property
+    def in_flight(self) -> int:
+        """Requests at the endpoint now."""
+        return self._gate.in_flight
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a place in flight."""
+        return self._gate.waiting
+
     async def send(self, request: Request, check: Check | None = None) -> Reply:
         """The reply to a request, from the cache if it is there.
 
@@ -201,13 +210,11 @@ class LLMPool:
             warnings.warn(f"replies are not kept: {error}", NotKept, stacklevel=2)
 
     async def _ask(self, request: Request, check: Check | None) -> Reply:
-        asked, attempts, seconds, usage = request, 0, 0.0, Usage()
+        asked, usage, spans = request, Usage(), list[Span]()
         error: ReplyError | None = None
         for _ in range(self._asks_max):
             try:
-                delivery = await self._deliver(asked)
-                attempts += delivery.attempts
-                seconds += delivery.seconds
+                delivery = await self._deliver(asked, spans)
                 usage += delivery.wire.usage
                 _judge(delivery.wire, request, check)
             except ReplyInvalid as invalid:
@@ -215,40 +222,40 @@ class LLMPool:
             except ReplyError as unusable:
                 error, asked = unusable, request
             except PersonalabError as failed:
-                failed.usage, failed.attempts = usage, attempts
+                failed.usage, failed.attempts = usage, len(spans)
                 raise
             else:
-                return self._reply(delivery, attempts, seconds, usage)
+                return self._reply(delivery, spans, usage)
         assert error is not None  # asks_max is at least 1
-        error.usage, error.attempts = usage, attempts
+        error.usage, error.attempts = usage, len(spans)
         self._count(failed=1)
         raise error
 
-    def _reply(self, delivery: Delivery, attempts: int, seconds: float, usage: Usage) -> Reply:
+    def _reply(self, delivery: Delivery, spans: list[Span], usage: Usage) -> Reply:
         return Reply(
             text=delivery.wire.text,
             model=delivery.wire.model,
             finish_reason=delivery.wire.finish_reason,
             usage=usage,
-            attempts=attempts,
-            seconds=round(seconds, 6),
+            attempts=len(spans),
+            seconds=round(sum(end - begin for begin, end in spans), 6),
             endpoint=self.provider,
             not_applied=delivery.not_applied,
+            spans=tuple(spans),
         )
 
-    async def _deliver(self, request: Request) -> Delivery:
-        """One answer: attempts with back-off, and the wording the endpoint takes."""
+    async def _deliver(self, request: Request, spans: list[Span]) -> Delivery:
+        """One answer: attempts with back-off, and the wording the endpoint takes. Each attempt's span is added."""
         model = self._model_of(request)
         pause = _Pause(self._attempts_max, self._patience_seconds)
-        learnt, attempts = Dialect(), 0
+        learnt, before = Dialect(), len(spans)
         while True:
-            attempts += 1
             dialect = learnt
             try:
-                async with self._gate.slot():
+                async with self._gate.slot(request.rank):
                     # Chosen only now: while this one waited, others may have learnt what the endpoint takes.
                     dialect = self._dialect(model).with_lessons(learnt)
-                    wire, seconds = await self._attempt(request, model, dialect)
+                    wire = await self._attempt(request, model, dialect, spans)
             except RequestRefused as refusal:
                 if dialect == self._dialect(model).with_lessons(learnt):
                     learnt = self._reworded(dialect, refusal, request)
@@ -256,21 +263,22 @@ class LLMPool:
             except ProviderError as error:
                 if isinstance(error, RateLimited):
                     self._count(rate_limited=1)
-                await self._sleep(pause.after(error, attempts))
+                await self._sleep(pause.after(error, len(spans) - before))
             else:
-                return Delivery(
-                    wire=wire, attempts=attempts, seconds=seconds, not_applied=dialect.not_applied(request)
-                )
+                return Delivery(wire=wire, not_applied=dialect.not_applied(request))
 
-    async def _attempt(self, request: Request, model: str, dialect: Dialect) -> tuple[WireReply, float]:
+    async def _attempt(self, request: Request, model: str, dialect: Dialect, spans: list[Span]) -> WireReply:
         transport = self._connected()
         body = dialect.body(request, model)
         headers = {"x-personalab-replicate": str(request.replicate)} if request.replicate else {}
         self._count(sent=1)
-        started = time.perf_counter()
-        wire = await transport.send(body, headers)
+        began, started = time.time(), time.perf_counter()
+        try:
+            wire = await transport.send(body, headers)
+        finally:
+            spans.append((round(began, 4), round(began + time.perf_counter() - started, 4)))
         self._count(usage=wire.usage)
-        return wire, time.perf_counter() - started
+        return wire
 
     def _dialect(self, model: str) -> Dialect:
         return self._dialects.get(model, Dialect())

@@ -79,7 +79,11 @@ class Schema(Record):
 
 
 class Request(Record):
-    """What is asked of a model. `stage` is a label; `replicate` asks the same again on purpose."""
+    """What is asked of a model. `replicate` asks the same again on purpose.
+
+    `stage` is a label. `rank` is how many requests follow one another from here, this one included: where several
+    wait for a place in flight the longest chain goes first, so that a batch ends soonest.
+    """
 
     stage: str
     model: str | None = None
@@ -87,6 +91,7 @@ class Request(Record):
     sampling: SamplingParams = SamplingParams()
     answer: Schema | None = None
     replicate: int = Field(default=0, ge=0)
+    rank: int = 0
 
     def __str__(self) -> str:
         """The prompt as it is read: each message under its role."""
@@ -105,7 +110,8 @@ class Reply(Record):
 
     `usage` counts every attempt that was paid, also those whose answer did not fit. `seconds` is the time at the
     endpoint over all attempts, without waiting for a slot. A cached reply keeps the usage and seconds of the
-    original. `not_applied` names sampling params the model does not take.
+    original. `not_applied` names sampling params the model does not take. `spans` says when each attempt was in
+    flight: begin and end, in seconds since 1970.
     """
 
     text: str
@@ -117,6 +123,7 @@ class Reply(Record):
     cached: bool = False
     endpoint: str = ""
     not_applied: tuple[str, ...] = ()
+    spans: tuple[tuple[float, float], ...] = ()
 
 
 def explain(error: ValidationError) -> str:

@@ -172,6 +172,16 @@ def in_order(stages: Iterable[Stage]) -> tuple[Stage, ...]:
     return tuple(ordered.values())
 
 
+def ranks(stages: Iterable[Stage]) -> dict[str, int]:
+    """For each stage the length of the longest chain that begins with it: 3 for stage 1, 2 for stage 2, 1 for a last one."""
+    found: dict[str, int] = {}
+    for each in reversed(in_order(stages)):
+        found[each.name] = 1 + found.get(each.name, 0)
+        for need in each.needs:
+            found[need] = max(found.get(need, 0), found[each.name])
+    return found
+
+
 def _for_prompt(output: StageOutput) -> str:
     # A closing tag inside a model's text must not end the section it stands in; JSON reads the escape back as "<".
     return output.model_dump_json(indent=1).replace("</", "\\u003c/")

@@ -682,3 +682,28 @@ async def test_a_server_that_drips(provider: ScriptedProvider, make_pool: MakePo
     provider.wait = lambda body: asyncio.sleep(0.5)
     with pytest.raises(ProviderUnreachable, match="no answer"):
         await make_pool(timeout_seconds=0.1, attempts_max=2).send(ask())
+
+
+async def test_the_longest_chain_goes_first(provider: ScriptedProvider, make_pool: MakePool) -> None:
+    """Of those who wait for a place the highest rank is next, then who came first; who gives up is passed over."""
+    pool = make_pool(max_concurrent=1)
+    go_on = threading.Event()
+
+    async def wait(body: dict[str, object]) -> None:
+        if "one" in str(body):
+            await asyncio.to_thread(go_on.wait, 10)
+
+    provider.wait = wait
+    tasks = {}
+    for name, rank in [("one", 1), ("two", 1), ("three", 3), ("four", 2), ("five", 2), ("six", 9)]:
+        tasks[name] = asyncio.create_task(pool.send(ask(name, rank=rank)))
+        await asyncio.sleep(0)
+    while pool.in_flight + pool.waiting < 6:
+        await asyncio.sleep(0.01)
+    tasks.pop("six").cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    replies = dict(zip(tasks, await asyncio.gather(*tasks.values()), strict=True))
+    begun = sorted(replies, key=lambda name: replies[name].spans[0])
+    assert begun == ["one", "three", "four", "five", "two"]
+    assert pool.waiting == 0

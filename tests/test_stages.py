@@ -11,7 +11,7 @@ from pydantic import Field
 from personalab.errors import ConfigError, PromptError, ReplyInvalid
 from personalab.records import Picture
 from personalab.schemas import CorePersona, StageOutput, TweetStrategy, bare_schema, clean_text
-from personalab.stages import STAGES, Brief, in_order, stage
+from personalab.stages import STAGES, Brief, in_order, ranks, stage
 
 BY_NAME = {each.name: each for each in STAGES}
 PICTURE = Picture(sha256="ab", width=1, height=1, data=b"x")
@@ -267,3 +267,11 @@ def test_the_schema_that_is_sent_is_strict_and_bare() -> None:
     assert "Stage 5" not in text
     assert "how it shows in what they write" in text
     assert text.count('"additionalProperties": false') == text.count('"type": "object"')
+
+
+def test_ranks() -> None:
+    """How many stages follow one another from each, itself included."""
+    assert ranks(STAGES) == {
+        "core_persona": 3, "tweet_strategy": 2, "example_tweets": 1, "social_network": 1, "authenticity": 1,
+        "visual_profile": 1, "character_book": 1,
+    }  # fmt: skip
