@@ -9,16 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self
-
-from pydantic import ValidationError
 
 from personalab import schemas
-from personalab.errors import ConfigError, PromptError, unknown
+from personalab.errors import ConfigError, unknown
 from personalab.prompts import PromptTemplate, as_prompt, stage_prompt
-from personalab.records import Picture, Record, Request, SamplingParams, Schema, explain
-from personalab.replies import parse_reply
-from personalab.schemas import StageOutput, bare_schema
+from personalab.questions import Question, for_prompt
+from personalab.records import Picture, Record, Request, SamplingParams
+from personalab.schemas import StageOutput
 
 Done = Mapping[str, StageOutput]
 
@@ -45,18 +42,10 @@ class Brief(Record):
         }
 
 
-class Stage(Record):
-    """One step from brief to persona: its prompt template, the stages it needs, the shape of its output.
+class Stage(Question):
+    """One step from brief to persona. `needs` are the stages it waits for; `sees_picture` sends the picture along."""
 
-    `sees_picture` sends the picture along. `model` None means the pool's own.
-    """
-
-    name: str
-    output: type[StageOutput]
-    prompt: PromptTemplate
     needs: tuple[str, ...] = ()
-    sampling: SamplingParams = SamplingParams()
-    model: str | None = None
     sees_picture: bool = False
 
     def request(self, brief: Brief, done: Done, replicate: int = 0) -> Request:
@@ -67,59 +56,7 @@ class Stage(Record):
         """
         values = brief.variables() | {name: _for_prompt(done[name]) for name in self.needs}
         pictures = (brief.picture,) if self.sees_picture and brief.picture else ()
-        return Request(
-            stage=self.name,
-            model=self.model,
-            messages=self.prompt.render(values, pictures),
-            sampling=self.sampling,
-            answer=Schema(name=self.name, body=bare_schema(self.output, self.name)),
-            replicate=replicate,
-        )
-
-    def parse(self, text: str, done: Done) -> StageOutput:
-        """The output in a reply's text.
-
-        Raises:
-            ReplyInvalid: it does not fit; the message can be given to the model.
-        """
-        return parse_reply(text, self.output, self.name, done)
-
-    def vary(self, **changes: Any) -> Stage:
-        """A stage with another prompt (template or file), model or sampling params.
-
-        Raises:
-            ConfigError: unknown parameter, or a value out of range.
-            PromptError: the prompt file is no template, or wants what this stage does not have.
-        """
-        sampling = SamplingParams.model_fields
-        for name in changes:
-            if name not in sampling and name not in ("prompt", "model"):
-                raise unknown(f"parameter of stage {self.name}", name, [*sampling, "prompt", "model"])
-        update: dict[str, Any] = {}
-        if "model" in changes:
-            update["model"] = changes["model"]
-        if "prompt" in changes:
-            update["prompt"] = as_prompt(changes["prompt"])
-        params = {name: value for name, value in changes.items() if name in sampling}
-        try:
-            update["sampling"] = SamplingParams.model_validate({**self.sampling.model_dump(), **params})
-        except ValidationError as error:
-            raise ConfigError(f"stage {self.name}: {explain(error)}") from error
-        return self.model_copy(update=update).checked()
-
-    def checked(self) -> Self:
-        """Itself, if its prompt asks only for what this stage has.
-
-        Raises:
-            PromptError: an unknown variable; names the nearest.
-        """
-        known = [*Brief().variables(), *self.needs]
-        for variable in self.prompt.variables:
-            if variable not in known:
-                raise PromptError(
-                    self.prompt.name, f"stage {self.name}: {unknown('variable', variable, known)}"
-                )
-        return self
+        return self.ask(values, pictures, replicate)
 
 
 def stage(
@@ -136,6 +73,7 @@ def stage(
         name=name,
         output=output,
         prompt=stage_prompt(name) if prompt is None else as_prompt(prompt),
+        variables=(*Brief().variables(), *needs),
         needs=needs,
         sampling=SamplingParams(temperature=temperature),
         sees_picture=sees_picture,
@@ -183,8 +121,7 @@ def ranks(stages: Iterable[Stage]) -> dict[str, int]:
 
 
 def _for_prompt(output: StageOutput) -> str:
-    # A closing tag inside a model's text must not end the section it stands in; JSON reads the escape back as "<".
-    return output.model_dump_json(indent=1).replace("</", "\\u003c/")
+    return for_prompt(output.model_dump_json(indent=1))
 
 
 STAGES: tuple[Stage, ...] = (

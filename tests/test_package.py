@@ -23,7 +23,7 @@ LAYERS = [
     ["records", "tweet_text", "names", "tokens", "loops"],
     ["config", "files", "schemas"],
     ["replies", "prompts", "cache", "flights", "gate", "dialect", "images", "card_format", "card_words"],
-    ["transport", "offline", "card_structure"],
+    ["transport", "offline", "card_structure", "questions"],
     ["card_png", "card_lint"],
     ["card_checks", "cards", "pool", "stages"],
     ["personas", "views"],
