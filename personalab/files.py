@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from personalab.errors import OutputError
+
+_PART = ".part"
+_PART_SECONDS = 3600.0
 
 
 def write_whole(path: Path, content: bytes) -> Path:
@@ -18,24 +24,70 @@ def write_whole(path: Path, content: bytes) -> Path:
         OutputError: the folder cannot be made or written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".part-", suffix=path.suffix)
-        part = Path(temporary)
+        part = _part(path.parent, content)
         try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            part.chmod(0o666 & ~_UMASK)  # mkstemp lets only the owner read
             part.replace(path)
         except BaseException:
             part.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise OutputError(
-            f"cannot write {path}: {error.strerror or error}; free space or choose another folder"
-        ) from error
+        raise _cannot_write(path, error) from error
     return path
+
+
+def write_new(paths: Iterable[Path], content: bytes) -> Path:
+    """Write a file whole under the first of several names that nobody has; nothing is ever overwritten.
+
+    Two processes that try the same name at the same moment get different ones.
+
+    Raises:
+        OutputError: the folder cannot be made or written, or every name is taken.
+    """
+    part: Path | None = None
+    path = Path()
+    try:
+        for path in paths:
+            part = part or _part(path.parent, content)
+            with suppress(FileExistsError):
+                os.link(part, path)  # fails where the name is taken, which a rename does not
+                return path
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    finally:
+        if part is not None:
+            part.unlink(missing_ok=True)
+    raise OutputError(f"cannot write {path}: every name is taken")
+
+
+def clear_parts(folder: Path) -> None:
+    """Remove what killed processes left half written, once it is old enough to be nobody's."""
+    for part in folder.glob(f".*{_PART}"):
+        with suppress(OSError):
+            if part.stat().st_mtime < time.time() - _PART_SECONDS:
+                part.unlink()
+
+
+def _part(folder: Path, content: bytes) -> Path:
+    """A temporary file in the folder with the content, on disk. Its ending is nobody's, so no search finds it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=folder, prefix=".", suffix=_PART)
+    part = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.chmod(0o666 & ~_UMASK)  # mkstemp lets only the owner read
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    return part
+
+
+def _cannot_write(path: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"cannot write {path}: {error.strerror or error}; free space or choose another folder"
+    )
 
 
 def _umask() -> int:

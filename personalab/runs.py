@@ -17,7 +17,7 @@ from pydantic import ConfigDict, Field, SerializeAsAny, ValidationError, model_v
 
 from personalab.card_checks import require_valid
 from personalab.cards import CharacterCard
-from personalab.errors import OutputError, PersonalabError, unknown
+from personalab.errors import CardInvalid, OutputError, PersonalabError, unknown
 from personalab.files import write_whole
 from personalab.names import slug
 from personalab.personas import assemble
@@ -26,6 +26,7 @@ from personalab.schemas import StageOutput
 from personalab.stages import STAGES, Brief
 
 RUN_VERSION = 1
+_RUN, _FAILED = "_run.json", "-failed_run.json"
 _LOCK_SECONDS = 60.0
 StageStatus = Literal["done", "failed", "skipped"]
 
@@ -102,12 +103,14 @@ class Run(Record):
     """One image or description on its way to one card.
 
     `card_tokens` counts the card's tokens by field, with `permanent` and `total` (estimates, see `tokens`).
-    `portrait` is the picture as PNG bytes; it is not stored in the run file, but in the persona's PNG.
+    `portrait` is the picture as PNG bytes; it is not stored in the run file, but in the persona's PNG. `source` is the
+    image's path and `file_sha256` the hash of its bytes: by them a run is tied to its image.
     """
 
     version: int = RUN_VERSION
     name: str
     source: str | None = None
+    file_sha256: str | None = None
     brief: Brief
     replicate: int = 0
     model: str = ""
@@ -157,11 +160,7 @@ class Run(Record):
     @property
     def calls(self) -> int:
         """Requests that were sent for this run, repeated ones included."""
-        return sum(
-            record.reply.attempts
-            for record in self.stages.values()
-            if record.reply and not record.reply.cached
-        )
+        return sum(record.sent for record in self.stages.values())
 
     @property
     def card(self) -> CharacterCard:
@@ -180,7 +179,8 @@ class Run(Record):
         """Write run file, card as JSON and card as PNG (for a run with a picture) into a folder.
 
         Two images of one name in different places get a short hash in the name; the same image twice gets one file.
-        A failed run is kept as `<name>-failed_run.json`, so that it never replaces a good one, until one succeeds.
+        A run file whose replies this run does not have is set aside in `earlier/` first, so nothing paid is lost. A
+        failed run is kept as `<name>-failed_run.json`, so that it never replaces a good one, until one succeeds.
 
         Raises:
             OutputError: the folder cannot be written.
@@ -215,11 +215,15 @@ class Run(Record):
 
 
 class SavedRun(Record):
-    """Where a run lies. `card` and `portrait` are None where there is none."""
+    """Where a run lies. `card` and `portrait` are None where there is none.
+
+    `earlier` is where another run of the same image was set aside.
+    """
 
     run: Path
     card: Path | None = None
     portrait: Path | None = None
+    earlier: Path | None = None
 
 
 def load_run(path: Path | str) -> Run:
@@ -261,6 +265,30 @@ def _stage_provenance(record: StageRecord, request: Request, reply: Reply) -> Js
     }
 
 
+def find_run(folder: Path, name: str, source: str, file_sha256: str) -> SavedRun | None:
+    """Where the run of an image lies, by the hash of its bytes or else its path; None if it has none.
+
+    `name` is the run's, of which file names are made. The failed run of an image counts if it has no other.
+    """
+    wanted = Run(name=name, source=source, file_sha256=file_sha256, brief=Brief())
+    for ending in (_RUN, _FAILED):
+        for stem in _stems(wanted):
+            path = folder / f"{stem}{ending}"
+            if path.is_file() and _is_of(path, wanted):
+                return _saved(folder, stem, path)
+    return None
+
+
+def _saved(folder: Path, stem: str, run: Path) -> SavedRun:
+    card, portrait = folder / f"{stem}_persona.json", folder / f"{stem}_persona.png"
+    good = not run.name.endswith(_FAILED)
+    return SavedRun(
+        run=run,
+        card=card if good and card.is_file() else None,
+        portrait=portrait if good and portrait.is_file() else None,
+    )
+
+
 def _save(run: Run, folder: Path) -> SavedRun:
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -275,48 +303,85 @@ def _save(run: Run, folder: Path) -> SavedRun:
 
 
 def _write(run: Run, folder: Path) -> SavedRun:
+    """The run file comes last: where it is, the card and the portrait of the same run are there too."""
     stem = _stem(run, folder)
-    failed = folder / f"{stem}-failed_run.json"
-    path = failed if run.status == "failed" else folder / f"{stem}_run.json"
-    content = json.dumps(run.model_dump(mode="json"), ensure_ascii=False, indent=1)
-    saved = write_whole(path, content.encode())
+    content = json.dumps(run.model_dump(mode="json"), ensure_ascii=False, indent=1).encode()
     if run.status == "failed":
-        return SavedRun(run=saved)
-    failed.unlink(missing_ok=True)
+        return SavedRun(run=write_whole(folder / f"{stem}{_FAILED}", content))
+    path = folder / f"{stem}{_RUN}"
     made = run.card
-    for document in (made.v2(), made.v3()):
-        require_valid(document, f"of {run.name}")
+    try:
+        for document in (made.v2(), made.v3()):
+            require_valid(document, f"of {run.name}")
+    except CardInvalid:
+        _set_aside(path, run)
+        write_whole(path, content)
+        raise
+    earlier = _set_aside(path, run)
     card = write_whole(folder / f"{stem}_persona.json", made.to_json())
-    if run.portrait is None:
-        return SavedRun(run=saved, card=card)
-    return SavedRun(
-        run=saved, card=card, portrait=write_whole(folder / f"{stem}_persona.png", made.to_png(run.portrait))
-    )
+    portrait = None
+    if run.portrait is not None:
+        portrait = write_whole(folder / f"{stem}_persona.png", made.to_png(run.portrait))
+    write_whole(path, content)
+    (folder / f"{stem}{_FAILED}").unlink(missing_ok=True)
+    return SavedRun(run=path, card=card, portrait=portrait, earlier=earlier)
+
+
+def _set_aside(path: Path, run: Run) -> Path | None:
+    """Move a run file out of the way if it holds a reply that the new run does not have."""
+    try:
+        content = path.read_bytes()
+        stages: JsonObject = json.loads(content)["stages"]
+        there = {name: record["reply"]["text"] for name, record in stages.items() if record.get("reply")}
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    here = {name: record.reply.text for name, record in run.stages.items() if record.reply}
+    if there.items() <= here.items():
+        return None
+    stem = path.name.removesuffix(_RUN)
+    aside = path.parent / "earlier" / f"{stem}-{hashlib.sha256(content).hexdigest()[:8]}{_RUN}"
+    aside.parent.mkdir(exist_ok=True)
+    return path.replace(aside)
+
+
+def _stems(run: Run) -> tuple[str, str]:
+    """The names that a run's files may have: its own, and its own with a short hash of the image or description."""
+    stem = slug(run.name)
+    mark = run.file_sha256 or hashlib.sha256(_start(run.brief, run.source).encode()).hexdigest()
+    return stem, f"{stem}-{mark[:8]}"
 
 
 def _stem(run: Run, folder: Path) -> str:
-    stem = slug(run.name)
-    if all(_is_free(folder / f"{stem}{end}", run) for end in ("_run.json", "-failed_run.json")):
-        return stem
-    return f"{stem}-{hashlib.sha256(_start(run.brief, run.source).encode()).hexdigest()[:8]}"
+    plain, marked = _stems(run)
+    free = all(_is_free(folder / f"{plain}{end}", run) for end in (_RUN, _FAILED))
+    return plain if free else marked
 
 
 def _is_free(path: Path, run: Run) -> bool:
-    """Whether a run file is not there, is of the same image (the same file or pixels), or holds nothing to lose."""
+    """Whether a run file is not there, is of the same image, or holds nothing to lose."""
     try:
-        other = json.loads(path.read_bytes())
+        json.loads(path.read_bytes())
     except FileNotFoundError:
         return True
     except ValueError:
         return True
+    return _is_of(path, run)
+
+
+def _is_of(path: Path, run: Run) -> bool:
+    """Whether a run file is of the same image (the same bytes, pixels or path) or description; False if unreadable."""
     try:
-        brief = Brief.model_validate(other["brief"])
-        source = other["source"]
-    except (KeyError, TypeError, ValueError):
+        other = json.loads(path.read_bytes())
+        brief, source = Brief.model_validate(other["brief"]), other["source"]
+        file_sha256 = other.get("file_sha256")
+    except (OSError, KeyError, TypeError, ValueError):
         return False  # of another version
-    return (run.source is not None and source == run.source) or _start(brief, source) == _start(
-        run.brief, run.source
-    )
+    if run.source is not None and source == run.source:
+        return True
+    if run.file_sha256 is not None and file_sha256 == run.file_sha256:
+        return True
+    start = _start(run.brief, run.source)
+    return bool(start) and _start(brief, source) == start
 
 
 def _start(brief: Brief, source: str | None) -> str:
