@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -249,6 +250,8 @@ def _content(source: Path | str | bytes, name: str) -> bytes:
         content = source
     else:
         try:
+            if not stat.S_ISREG(Path(source).stat().st_mode):  # opening a pipe waits for a writer
+                raise CardError(name, "is no ordinary file (a folder, pipe or device); give a card file")
             with Path(source).open("rb") as file:
                 content = file.read(FILE_BYTES_MAX + 1)
         except OSError as error:

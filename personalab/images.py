@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import stat
 import threading
 import warnings
 from contextlib import nullcontext
@@ -43,7 +44,10 @@ def _read(source: Path | str | bytes, name: str) -> bytes:
         data = source
     else:
         try:
-            if Path(source).stat().st_size > PICTURE_BYTES_MAX:
+            status = Path(source).stat()
+            if not stat.S_ISREG(status.st_mode):  # reading a pipe waits for a writer, a device never ends
+                raise ImageError(name, "is no ordinary file (a folder, pipe or device); give an image file")
+            if status.st_size > PICTURE_BYTES_MAX:
                 raise ImageError(name, f"is larger than {PICTURE_BYTES_MAX // 1_000_000} MB; make it smaller")
             data = Path(source).read_bytes()
         except OSError as error:

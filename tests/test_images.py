@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -14,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from personalab.errors import ImageError
+from personalab.cards import read_card
+from personalab.errors import CardError, ImageError
 from personalab.images import open_picture
 
 RED = (255, 0, 0)
@@ -174,3 +176,15 @@ def test_mutated_files_are_pictures_or_image_errors(position: int, noise: bytes,
     data[position : position + len(noise)] = noise
     with contextlib.suppress(ImageError):
         open_picture(bytes(data))
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    """Reading a named pipe would wait for ever for somebody to write into it."""
+    pipe = tmp_path / "face.png"
+    os.mkfifo(pipe)
+    with pytest.raises(ImageError, match=r"face\.png: is no ordinary file"):
+        open_picture(pipe)
+    with pytest.raises(CardError, match=r"face\.png: is no ordinary file"):
+        read_card(pipe)
