@@ -73,6 +73,11 @@ class Why(Record):
         return "\n".join(lines + [_told(difference) for difference in self.differences])
 
 
+def differences(stored: JsonObject, asked: JsonObject) -> tuple[Difference, ...]:
+    """The parts in which two identities differ."""
+    return _differences(_parts(stored), _parts(asked))
+
+
 class Cache:
     """A folder of replies."""
 

@@ -42,8 +42,12 @@ PICTURE_PIXELS_LARGE = 8_000_000
 """Pixels from which pictures are decoded one at a time, to keep memory flat."""
 PICTURE_BYTES_MAX = 100_000_000
 """Bytes of an image file that is read at all."""
-WINDOW_PERSONAS = 8
-"""Personas under way at once in a batch. Seven stages each fill the gate; more would only hold more memory."""
+WINDOW_SPARE = 4
+"""Items under way in a batch beyond `max_concurrent`: each has a request in flight or waiting, but for moments of its own
+work, so this many keep the gate full, and more would only hold more memory."""
+
+BATCH_NOTES_MAX = 3
+"""Changed settings that a row of a batch names."""
 
 _VARIABLES = {
     "api_key": "OPENAI_API_KEY",

@@ -85,9 +85,7 @@ def _part(folder: Path, content: bytes) -> Path:
 
 
 def _cannot_write(path: Path, error: OSError) -> OutputError:
-    return OutputError(
-        f"cannot write {path}: {error.strerror or error}; free space or choose another folder"
-    )
+    return OutputError(f"cannot write {path}: {error.strerror or error}; free space or choose another folder")
 
 
 def _umask() -> int:

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import stat
 import threading
 import warnings
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
+from glob import glob, has_magic
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from personalab.config import PICTURE_BYTES_MAX, PICTURE_PIXELS_LARGE, PICTURE_PIXELS_MAX, PICTURE_SIDE_MAX
-from personalab.errors import ImageError
+from personalab.errors import ConfigError, ImageError
 from personalab.records import Picture
 
 if TYPE_CHECKING:
@@ -27,19 +30,29 @@ if TYPE_CHECKING:
 warnings.filterwarnings("ignore", module=r"PIL\.")
 _LARGE = threading.Lock()  # a decoded picture takes hundreds of megabytes: one of the large ones at a time
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+ENDINGS = frozenset((".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"))
+"""By which the images of a folder are told; a file named by itself may end as it likes."""
 
 
-def open_picture(source: Path | str | bytes, *, side_max: int = PICTURE_SIDE_MAX) -> Picture:
+def open_picture(source: Path | str | bytes, *, name: str = "", side_max: int = PICTURE_SIDE_MAX) -> Picture:
     """The picture in a file or in its bytes: the first frame, turned as its EXIF says, in RGB, transparency on white.
+
+    `name` stands in messages about bytes.
 
     Raises:
         ImageError: missing, empty, cut off, no image of a known format, or too many pixels; names the file.
     """
+    name = (name or "(bytes)") if isinstance(source, bytes) else str(source)
+    return _picture(_pixels(read_image(source), name, side_max))
+
+
+def read_image(source: Path | str | bytes) -> bytes:
+    """The bytes of an image file, not looked into yet.
+
+    Raises:
+        ImageError: missing, empty, too large, or no ordinary file; names the file.
+    """
     name = "(bytes)" if isinstance(source, bytes) else str(source)
-    return _picture(_pixels(_read(source, name), name, side_max))
-
-
-def _read(source: Path | str | bytes, name: str) -> bytes:
     if isinstance(source, bytes):
         data = source
     else:
@@ -57,6 +70,35 @@ def _read(source: Path | str | bytes, name: str) -> bytes:
     if not data:
         raise ImageError(name, "is empty (0 bytes); export or download it again")
     return data
+
+
+def each_image(images: Path | str | Iterable[Path | str]) -> Iterator[Path]:
+    """Image files one by one, in order: files as they are, a folder's images by name, and what a glob matches.
+
+    A name that leads to nothing is given as it is, so that whoever opens it says so.
+
+    Raises:
+        ConfigError: a single folder or glob without an image.
+    """
+    if isinstance(images, Path | str):
+        found = _matches(Path(images))
+        if not found:
+            raise ConfigError(f"no image in {images}; known endings: {' '.join(sorted(ENDINGS))}")
+        yield from map(Path, found)
+        return
+    for image in images:
+        yield from map(Path, _matches(Path(image)) or [str(image)])
+
+
+def _matches(path: Path) -> list[str]:
+    """The images a path stands for; a file that is there stands for itself, whatever its name."""
+    if path.is_dir():
+        names = (name for name in os.listdir(path) if not name.startswith("."))  # noqa: PTH208 - 10,000 Paths take room
+        images = sorted(name for name in names if os.path.splitext(name)[1].lower() in ENDINGS)  # noqa: PTH122
+        return [str(path / name) for name in images]
+    if path.exists() or not has_magic(str(path)):
+        return [str(path)]
+    return [name for name in sorted(glob(str(path), recursive=True)) if Path(name).is_file()]  # noqa: PTH207
 
 
 def _pixels(data: bytes, name: str, side_max: int) -> Image:

@@ -10,21 +10,23 @@ A stage starts as soon as what it needs is there: tweet strategy and example twe
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from personalab.cache import Why
-from personalab.config import WINDOW_PERSONAS
-from personalab.errors import AccessRefused, ConfigError, ImageError, PersonalabError, unknown
-from personalab.images import open_picture
+from personalab.batches import Batch
+from personalab.cache import Difference, Why, differences, identity
+from personalab.config import WINDOW_SPARE
+from personalab.errors import AccessRefused, ConfigError, PersonalabError, unknown
+from personalab.images import open_picture, read_image
 from personalab.names import slug
 from personalab.pool import LLMPool
-from personalab.records import Request
+from personalab.records import Picture, Request
 from personalab.runs import Failure, Run, StageRecord
 from personalab.schemas import CorePersona, StageOutput, clean_text
 from personalab.stages import STAGES, Brief, Stage, in_order, ranks
@@ -98,24 +100,26 @@ class Pipeline:
         """
         if (image is None) == (not description.strip()):
             raise ConfigError("give an image or a description to start from, and not both")
-        picture = None if image is None else await asyncio.to_thread(open_picture, image)
+        data, picture = (None, None) if image is None else await asyncio.to_thread(_opened, image)
         brief = Brief(
             picture=picture,
             description=clean_text(description),
-            **self._wishes(),
+            **self.wishes(),
         )
         source = _source(image)
         return Run(
             name=name or _name_of(source, brief),
             source=source,
+            file_sha256=data,
             brief=brief,
             replicate=replicate,
             model=self.pool.model,
-            begun=datetime.now(UTC).isoformat(timespec="seconds"),
+            begun=_now(),
             portrait=picture.data if picture else None,
         )
 
-    def _wishes(self) -> dict[str, str]:
+    def wishes(self) -> dict[str, str]:
+        """Language, location and instructions, as they stand in prompts."""
         return {name: clean_text(getattr(self, name)) for name in ("language", "location", "instructions")}
 
     def request(self, run: Run, stage: str) -> Request:
@@ -198,61 +202,129 @@ class Pipeline:
             AccessRefused: key, model or quota: nothing could succeed.
         """
         run = await self.begin(image, description=description, name=name, replicate=replicate)
+        return await self.complete(run, on_stage=on_stage)
+
+    async def complete(self, run: Run, earlier: Run | None = None, on_stage: OnStage | None = None) -> Run:
+        """A run that has begun through all stages; those that an earlier run has and that would be asked the same are kept.
+
+        Raises:
+            AccessRefused: key, model or quota: nothing could succeed.
+        """
         started = time.perf_counter()
 
         def clock() -> float:
             return time.perf_counter() - started
 
-        records = await self._run_graph(run, clock, on_stage)
+        kept = self.kept(run.brief, earlier) if earlier and earlier.replicate == run.replicate else {}
+        records = await self._run_graph(run, kept, clock, on_stage)
         return _counted(run.model_copy(update={"stages": records, "seconds": round(clock(), 6)}))
 
-    async def run_many(
-        self, images: Iterable[Path | str], *, window: int = WINDOW_PERSONAS, on_stage: OnStage | None = None
-    ) -> AsyncIterator[Run]:
-        """Runs of many images as they finish, at most `window` under way; one that fails is a run with its error.
+    def kept(self, brief: Brief, earlier: Run) -> dict[str, StageRecord]:
+        """The stages of an earlier run that this pipeline would ask in the same words, with answers that still fit.
 
-        Raises:
-            AccessRefused: key, model or quota: the batch stops, what is under way is cancelled.
+        Their replies are marked as cached: nothing is paid for them again.
         """
-        waiting = iter(images)
-        under_way: set[asyncio.Task[Run]] = set()
-        try:
-            while True:
-                while len(under_way) < window and (image := next(waiting, None)) is not None:
-                    under_way.add(asyncio.create_task(self._run_one(image, on_stage)))
-                if not under_way:
-                    return
-                finished, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
-                # What succeeded is given out before an error that stops the batch is raised.
-                for task in sorted(finished, key=lambda task: task.exception() is not None):
-                    yield task.result()
-        finally:
-            for task in under_way:
-                task.cancel()
-            await asyncio.gather(*under_way, return_exceptions=True)
+        kept: dict[str, StageRecord] = {}
+        for stage in self.stages:
+            record = earlier.stages.get(stage.name)
+            if record is None or record.reply is None or not kept.keys() >= set(stage.needs):
+                continue
+            done = {need: output for need in stage.needs if (output := kept[need].output)}
+            try:
+                request = stage.request(brief, done, earlier.replicate)
+                if self.pool.key(request) != record.key:
+                    continue
+                output = stage.parse(record.reply.text, done)
+            except PersonalabError:  # today's rules are stricter: it is asked again
+                continue
+            reply = record.reply.model_copy(update={"cached": True})
+            update = {"reply": reply, "output": output, "started": 0.0, "ended": 0.0}
+            kept[stage.name] = record.model_copy(update=update)
+        return kept
 
-    async def _run_one(self, image: Path | str, on_stage: OnStage | None) -> Run:
-        try:
-            return await self.run(image, on_stage=on_stage)
-        except ImageError as error:
-            brief = Brief(**self._wishes())
-            record = StageRecord(stage="core_persona", status="failed", error=Failure.of(error))
-            return Run(
-                name=_name_of(_source(image), brief),
-                source=_source(image),
-                brief=brief,
-                model=self.pool.model,
-                stages={"core_persona": record},
-                begun=datetime.now(UTC).isoformat(timespec="seconds"),
-            )
+    def changes(self, earlier: Run) -> tuple[str, ...]:
+        """What this pipeline would ask otherwise than an earlier run of the same image did, such as
+        `social_network: sampling.temperature 0.85 → 1.1`. Stages that differ only because one before them does are not named.
+        """
+        told: list[str] = []
+        brief = earlier.brief.model_copy(update=self.wishes())
+        kept = self.kept(brief, earlier)
+        for stage in self.stages:
+            record = earlier.stages.get(stage.name)
+            if stage.name in kept or record is None or record.request is None:
+                continue
+            if not kept.keys() >= set(stage.needs):
+                continue
+            done = {need: output for need in stage.needs if (output := kept[need].output)}
+            asked = stage.request(brief, done, earlier.replicate)
+            stored = identity(record.request, record.request.model or earlier.model, "")
+            parts = differences(stored, identity(asked, asked.model or self.pool.model, ""))
+            told += [f"{stage.name}: {_said(part)}" for part in parts]
+            if not parts and record.key and record.key != self.pool.key(asked):
+                told.append(f"{stage.name}: another endpoint")
+        return tuple(told)
+
+    def run_many(
+        self,
+        images: Path | str | Iterable[Path | str],
+        *,
+        out: Path | str | None = None,
+        force: bool = False,
+        retry_failed: bool = False,
+        window: int | None = None,
+        on_stage: OnStage | None = None,
+        progress: bool = True,
+    ) -> Batch:
+        """Personas of many images, each saved into `out` (`outputs/personas`) the moment it is done.
+
+            batch = pipeline.run_many("portraits/")  # files, folders, globs, also an iterator of them
+            async for run in batch:  # as they finish
+                ...
+            batch.frame()  # one row per image, in the order given
+
+        Finished personas of the same image and settings are not made again and half-finished ones go on, so a batch
+        that was killed is simply started again. `force` takes nothing from earlier runs (the cache is still read;
+        give the pool `cache="refresh"` to pay again). `retry_failed` takes only images whose run failed or lacks
+        stages. At most `window` images are under way at once.
+
+        Raises (when it runs):
+            AccessRefused: key, model or quota: the batch stops, what is under way is cancelled.
+            OutputError: results cannot be written.
+            ConfigError: a single folder or glob without an image.
+        """
+        return Batch(
+            self,
+            images,
+            folder=Path(out) if out else self.pool.outputs / "personas",
+            force=force,
+            retry_failed=retry_failed,
+            window=window or self.pool.max_concurrent + WINDOW_SPARE,
+            on_stage=on_stage,
+            progress=progress,
+        )
+
+    def failed(self, image: Path | str, error: PersonalabError) -> Run:
+        """The run of an image that could not even begin."""
+        brief = Brief(**self.wishes())
+        record = StageRecord(stage="core_persona", status="failed", error=Failure.of(error))
+        return Run(
+            name=_name_of(_source(image), brief),
+            source=_source(image),
+            brief=brief,
+            model=self.pool.model,
+            stages={"core_persona": record},
+            begun=_now(),
+        )
 
     async def _run_graph(
-        self, run: Run, clock: Callable[[], float], on_stage: OnStage | None
+        self, run: Run, kept: Mapping[str, StageRecord], clock: Callable[[], float], on_stage: OnStage | None
     ) -> dict[str, StageRecord]:
         """Every stage as soon as what it needs is there."""
         tasks: dict[str, asyncio.Task[StageRecord]] = {}
 
         async def follow(stage: Stage) -> StageRecord:
+            if stage.name in kept:
+                return kept[stage.name]
             done: dict[str, StageOutput] = {}
             for need in stage.needs:
                 output = (await tasks[need]).output
@@ -323,6 +395,24 @@ def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
 def _counted(run: Run) -> Run:
     """With the tokens of its card, if it has one."""
     return run if run.status == "failed" else run.model_copy(update={"card_tokens": run.card.token_counts()})
+
+
+def _opened(image: Path | str | bytes) -> tuple[str, Picture]:
+    """The hash of an image file's bytes, and its picture."""
+    data = read_image(image)
+    name = "" if isinstance(image, bytes) else str(image)
+    return hashlib.sha256(data).hexdigest(), open_picture(data, name=name)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _said(part: Difference) -> str:
+    """A difference in a few words: a changed text is only named."""
+    if "\n" in part.stored + part.asked or len(part.stored + part.asked) > 80:
+        return f"{part.part} changed"
+    return f"{part.part} {part.stored} → {part.asked}"
 
 
 def _source(image: Path | str | bytes | None) -> str | None:

@@ -61,6 +61,12 @@ class PoolCounts(Record):
     failed: int = 0
     usage: Usage = Usage()
 
+    def since(self, before: PoolCounts) -> PoolCounts:
+        """What was done after an earlier count."""
+        names = ("sent", "cached", "shared", "rate_limited", "failed")
+        steps = {name: getattr(self, name) - getattr(before, name) for name in names}
+        return PoolCounts(**steps, usage=self.usage - before.usage)
+
 
 class Delivery(Record):
     """A reply that arrived, with what it took."""
@@ -136,6 +142,11 @@ class LLMPool:
     def counts(self) -> PoolCounts:
         """What this pool has done so far."""
         return self._counts
+
+    @property
+    def outputs(self) -> Path:
+        """The folder for results, as the settings say."""
+        return self._settings.outputs
 
     @property
     def in_flight(self) -> int:

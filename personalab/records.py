@@ -39,10 +39,20 @@ class Usage(Record):
             output_tokens=_sum(self.output_tokens, other.output_tokens),
         )
 
+    def __sub__(self, other: Usage) -> Usage:
+        return Usage(
+            input_tokens=_sum(self.input_tokens, _minus(other.input_tokens)),
+            output_tokens=_sum(self.output_tokens, _minus(other.output_tokens)),
+        )
+
     @property
     def tokens(self) -> int | None:
         """Input and output tokens together."""
         return _sum(self.input_tokens, self.output_tokens)
+
+
+def _minus(tokens: int | None) -> int | None:
+    return None if tokens is None else -tokens
 
 
 def _sum(left: int | None, right: int | None) -> int | None:

@@ -1,0 +1,318 @@
+"""Many images: a bounded window of personas under way, each saved the moment it is done, each tied to its image.
+
+What belongs together is told by the image's bytes and path, never by its place in a list.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+
+from personalab.config import BATCH_NOTES_MAX
+from personalab.errors import CardInvalid, ImageError, PersonalabError
+from personalab.files import clear_parts
+from personalab.images import each_image, read_image
+from personalab.pool import LLMPool, PoolCounts
+from personalab.progress import Tally, watch
+from personalab.runs import Run, SavedRun, StageRecord, find_run, load_run
+from personalab.stages import Brief, Stage
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+State = Literal["made", "kept", "duplicate", "left", "failed"]
+
+
+async def as_finished(
+    items: AsyncIterator[Item], work: Callable[[Item], Awaitable[Result]], window: int
+) -> AsyncIterator[Result]:
+    """Results as they finish, with at most `window` items taken and not finished.
+
+    An error of one stops all: what succeeded is given out, the rest is cancelled, and it is raised.
+    """
+    under_way: set[asyncio.Future[Result]] = set()
+    more = True
+    try:
+        while True:
+            while more and len(under_way) < window:
+                try:
+                    item = await anext(items)
+                except StopAsyncIteration:
+                    more = False
+                else:
+                    under_way.add(asyncio.ensure_future(work(item)))
+            if not under_way:
+                return
+            finished, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+            for task in sorted(finished, key=lambda task: task.exception() is not None):
+                yield task.result()
+    finally:
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
+
+
+class Maker(Protocol):
+    """What a batch needs of a pipeline."""
+
+    @property
+    def pool(self) -> LLMPool: ...
+    @property
+    def stages(self) -> tuple[Stage, ...]: ...
+    async def begin(self, image: Path) -> Run: ...
+    async def complete(
+        self, run: Run, earlier: Run | None, on_stage: Callable[[Run, StageRecord], None] | None
+    ) -> Run: ...
+    def kept(self, brief: Brief, earlier: Run) -> dict[str, StageRecord]: ...
+    def changes(self, earlier: Run) -> tuple[str, ...]: ...
+    def wishes(self) -> dict[str, str]: ...
+    def failed(self, image: Path, error: PersonalabError) -> Run: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What became of one image. `same_as` is the place of the image it is a duplicate of.
+
+    `state`: `made` now, `kept` from before, `duplicate` of another image of the batch, `left` as it was (not taken by
+    `retry_failed`), `failed`. `calls` and tokens are what this batch sent and paid; `note` says if settings have changed.
+    """
+
+    place: int
+    image: str
+    state: State
+    run: str = ""
+    persona: str | None = None
+    status: str = ""
+    calls: int = 0
+    input_tokens: int | None = 0
+    output_tokens: int | None = 0
+    seconds: float = 0.0
+    file: str | None = None
+    note: str | None = None
+    error: str | None = None
+    same_as: int | None = None
+
+
+COLUMNS = tuple(name for name in Row.__dataclass_fields__ if name not in ("place", "same_as"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Image:
+    place: int
+    path: Path
+    file_sha256: str
+    error: ImageError | None = None
+
+
+class Batch:
+    """A batch of personas: iterate over it for runs as they finish, or `await batch.finish()` for its frame.
+
+    `rows` holds a row for each image that is done, in the order in which they finished.
+    """
+
+    def __init__(
+        self,
+        maker: Maker,
+        images: Path | str | Iterable[Path | str],
+        *,
+        folder: Path,
+        force: bool,
+        retry_failed: bool,
+        window: int,
+        on_stage: Callable[[Run, StageRecord], None] | None,
+        progress: bool,
+    ) -> None:
+        self._maker = maker
+        self._paths = each_image(images)
+        countable = isinstance(images, Path | str | Sequence)
+        self._total = sum(1 for _ in each_image(images)) if countable else None
+        self.folder = folder
+        self._force = force
+        self._retry_failed = retry_failed
+        self._window = window
+        self._on_stage = on_stage
+        self._progress = progress
+        self.rows: list[Row] = []
+        self.counts = PoolCounts()
+        self.seconds = 0.0
+        self._before = maker.pool.counts
+        self._began = time.monotonic()
+        self._stages_done = 0
+        self._places: dict[int, int] = {}  # by content: where it stands first
+
+    def __aiter__(self) -> AsyncIterator[Run]:
+        return self._runs()
+
+    async def finish(self) -> pd.DataFrame:
+        """Run what is left of the batch, and give its frame."""
+        async for _ in self._runs():
+            pass
+        return self.frame()
+
+    def frame(self) -> pd.DataFrame:
+        """One row per image, in the order given; a duplicate has the row of the image it repeats."""
+        import pandas as pd
+
+        rows = [[getattr(row, name) for name in COLUMNS] for row in self.in_order()]
+        return pd.DataFrame(rows, columns=list(COLUMNS))
+
+    def in_order(self) -> list[Row]:
+        """The rows in the order of the images, duplicates filled in."""
+        by_place = {row.place: row for row in self.rows}
+        return [_filled(by_place[place], by_place) for place in sorted(by_place)]
+
+    def tally(self) -> Tally:
+        """How far it is."""
+        pool, states = self._maker.pool, [row.state for row in self.rows]
+        worked = states.count("made") + states.count("failed")
+        stages = len(self._maker.stages)
+        return Tally(
+            what="personas",
+            total=self._total,
+            done=len(states) - states.count("failed"),
+            failed=states.count("failed"),
+            kept=len(states) - worked,
+            in_flight=pool.in_flight,
+            share=max(self._stages_done / stages, worked) if worked or self._stages_done else 0.0,
+            counts=pool.counts.since(self._before),
+            seconds=time.monotonic() - self._began,
+        )
+
+    async def _runs(self) -> AsyncIterator[Run]:
+        self._before, self._began = self._maker.pool.counts, time.monotonic()
+        await asyncio.to_thread(clear_parts, self.folder)
+        async with watch(self.tally, self._progress):
+            async for run in as_finished(self._taken(), self._one, self._window):
+                if run is not None:
+                    yield run
+        self.counts = self._maker.pool.counts.since(self._before)
+        self.seconds = time.monotonic() - self._began
+
+    async def _taken(self) -> AsyncIterator[_Image]:
+        """The images one by one, duplicates of earlier ones left out."""
+        for place, path in enumerate(self._paths):
+            try:
+                file_sha256 = await asyncio.to_thread(_hash, path)
+            except ImageError as error:
+                yield _Image(place, path, "", error)
+                continue
+            if (same_as := self._first(file_sha256, place)) != place:
+                self.rows.append(Row(place, str(path), "duplicate", same_as=same_as))
+                continue
+            yield _Image(place, path, file_sha256)
+
+    def _first(self, sha256: str, place: int) -> int:
+        """Where this content stands first; 96 bits of the hash, so that 10,000 images take little room."""
+        return self._places.setdefault(int(sha256[:24], 16), place)
+
+    async def _one(self, image: _Image) -> Run | None:
+        """One image, made or kept, saved; its run, or None for one that is not taken."""
+        stored, earlier = await asyncio.to_thread(self._earlier, image)
+        if self._retry_failed and (earlier is None or earlier.status == "done"):
+            row = Row(image.place, str(image.path), "left", run=earlier.name if earlier else "")
+            self.rows.append(row if earlier is None else _told(row, earlier, stored))
+            return None
+        if earlier and stored and not self._force and self._whole(image, earlier, stored):
+            self.rows.append(_told(Row(image.place, str(image.path), "kept"), earlier, stored))
+            return earlier
+        try:
+            run = self._checked(image, await self._begun(image))
+        except ImageError as error:
+            run = self._maker.failed(image.path, error)
+        if run is None:
+            return None
+        note = None
+        if run.status != "failed" or run.brief.picture:
+            same = earlier and earlier.brief.picture == run.brief.picture
+            note = self._note(earlier) if earlier and same else "the image has changed" if earlier else None
+            run = await self._maker.complete(run, earlier if same and not self._force else None, self._ended)
+        return await self._save(image, run, note)
+
+    def _earlier(self, image: _Image) -> tuple[SavedRun | None, Run | None]:
+        name = self._maker.failed(image.path, ImageError("", "")).name
+        stored = find_run(self.folder, name, str(image.path.absolute()), image.file_sha256)
+        if stored is None:
+            return None, None
+        try:
+            return stored, load_run(stored.run)
+        except PersonalabError:  # of another version, or damaged: it holds nothing to go on with
+            return None, None
+
+    def _whole(self, image: _Image, earlier: Run, stored: SavedRun) -> bool:
+        """Whether an earlier run of this very file is finished, with all its files, and would be asked the same."""
+        if earlier.file_sha256 != image.file_sha256 or earlier.status != "done" or stored.card is None:
+            return False
+        if earlier.brief.picture is not None and stored.portrait is None:
+            return False
+        brief = earlier.brief.model_copy(update=self._maker.wishes())
+        return len(self._maker.kept(brief, earlier)) == len(self._maker.stages)
+
+    async def _begun(self, image: _Image) -> Run:
+        if image.error:
+            raise image.error
+        return await self._maker.begin(image.path)
+
+    def _checked(self, image: _Image, run: Run) -> Run | None:
+        """The run, or None if another image of the batch has the same pixels."""
+        assert run.brief.picture is not None  # it began with an image
+        same_as = self._first(run.brief.picture.sha256, image.place)
+        if same_as == image.place:
+            return run
+        self.rows.append(Row(image.place, str(image.path), "duplicate", same_as=same_as))
+        return None
+
+    def _note(self, earlier: Run) -> str | None:
+        changes = self._maker.changes(earlier)
+        if not changes:
+            return None
+        more = f" and {len(changes) - BATCH_NOTES_MAX} more" if len(changes) > BATCH_NOTES_MAX else ""
+        return f"settings have changed: {'; '.join(changes[:BATCH_NOTES_MAX])}{more}"
+
+    async def _save(self, image: _Image, run: Run, note: str | None) -> Run:
+        error, saved = "; ".join(run.errors) or None, None
+        try:
+            saved = await asyncio.to_thread(run.save, self.folder)
+        except CardInvalid as invalid:
+            error = str(invalid)
+        if saved and saved.earlier and note:
+            note = f"{note}; the earlier run is kept as {saved.earlier.parent.name}/{saved.earlier.name}"
+        state: State = "failed" if run.status != "done" or error else "made"
+        row = Row(image.place, str(image.path), state, note=note, error=error, calls=run.calls,
+                  input_tokens=run.paid.input_tokens, output_tokens=run.paid.output_tokens)  # fmt: skip
+        self.rows.append(_told(row, run, saved))
+        return run
+
+    def _ended(self, run: Run, record: StageRecord) -> None:
+        self._stages_done += 1
+        if self._on_stage:
+            self._on_stage(run, record)
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(read_image(path)).hexdigest()
+
+
+def _told(row: Row, run: Run, saved: SavedRun | None) -> Row:
+    """A row with what its run says."""
+    file = (saved.portrait or saved.card or saved.run) if saved else None
+    persona = run["core_persona"].name if run.status != "failed" else None
+    return replace(
+        row, run=run.name, persona=persona, status=run.status, seconds=run.seconds, file=str(file) if file else None
+    )  # fmt: skip
+
+
+def _filled(row: Row, by_place: dict[int, Row]) -> Row:
+    if row.same_as is None or row.same_as not in by_place:
+        return row
+    first = by_place[row.same_as]
+    return replace(
+        first, place=row.place, image=row.image, state="duplicate", note=f"the same picture as {first.image}",
+        calls=0, input_tokens=0, output_tokens=0, same_as=row.same_as,
+    )  # fmt: skip
