@@ -19,6 +19,7 @@ from personalab.files import clear_parts
 from personalab.images import each_image, read_image
 from personalab.pool import LLMPool, PoolCounts
 from personalab.progress import Tally, watch
+from personalab.records import Usage
 from personalab.runs import Run, SavedRun, StageRecord, find_run, load_run
 from personalab.stages import Brief, Stage
 
@@ -81,7 +82,8 @@ class Row:
     """What became of one image. `same_as` is the place of the image it is a duplicate of.
 
     `state`: `made` now, `kept` from before, `duplicate` of another image of the batch, `left` as it was (not taken by
-    `retry_failed`), `failed`. `calls` and tokens are what this batch sent and paid; `note` says if settings have changed.
+    `retry_failed`), `failed`. `calls`, tokens and `cost` (US dollars, None where the price is unknown) are what this batch sent and paid; `note` says
+    if settings have changed.
     """
 
     place: int
@@ -93,6 +95,7 @@ class Row:
     calls: int = 0
     input_tokens: int | None = 0
     output_tokens: int | None = 0
+    cost: float | None = 0.0
     seconds: float = 0.0
     file: str | None = None
     note: str | None = None
@@ -225,7 +228,8 @@ class Batch:
         try:
             run = self._checked(image, await self._begun(image))
         except ImageError as error:
-            run = self._maker.failed(image.path, error)
+            failed = self._maker.failed(image.path, error)
+            run = failed.model_copy(update={"file_sha256": image.file_sha256 or None})
         if run is None:
             return None
         note = None
@@ -276,23 +280,41 @@ class Batch:
         return f"settings have changed: {'; '.join(changes[:BATCH_NOTES_MAX])}{more}"
 
     async def _save(self, image: _Image, run: Run, note: str | None) -> Run:
-        error, saved = "; ".join(run.errors) or None, None
-        try:
-            saved = await asyncio.to_thread(run.save, self.folder)
-        except CardInvalid as invalid:
-            error = str(invalid)
-        if saved and saved.earlier and note:
-            note = f"{note}; the earlier run is kept as {saved.earlier.parent.name}/{saved.earlier.name}"
-        state: State = "failed" if run.status != "done" or error else "made"
-        row = Row(image.place, str(image.path), state, note=note, error=error, calls=run.calls,
-                  input_tokens=run.paid.input_tokens, output_tokens=run.paid.output_tokens)  # fmt: skip
-        self.rows.append(_told(row, run, saved))
+        row = await asyncio.to_thread(made_row, run, self.folder, self._maker.pool, str(image.path), note)
+        self.rows.append(replace(row, place=image.place))
         return run
 
     def _ended(self, run: Run, record: StageRecord) -> None:
         self._stages_done += 1
         if self._on_stage:
             self._on_stage(run, record)
+
+
+def made_row(run: Run, folder: Path, pool: LLMPool, image: str = "", note: str | None = None) -> Row:
+    """Save a run, and give its row. A card that breaks its specification is an error of the row."""
+    error, saved = "; ".join(run.errors) or None, None
+    try:
+        saved = run.save(folder)
+    except CardInvalid as invalid:
+        error = str(invalid)
+    if saved and saved.earlier and note:
+        note = f"{note}; the earlier run is kept as {saved.earlier.parent.name}/{saved.earlier.name}"
+    state: State = "failed" if run.status != "done" or error else "made"
+    row = Row(0, image or run.brief.description, state, note=note, error=error, calls=run.calls,
+              input_tokens=run.paid.input_tokens, output_tokens=run.paid.output_tokens, cost=_cost(run, pool))  # fmt: skip
+    return _told(row, run, saved)
+
+
+def _cost(run: Run, pool: LLMPool) -> float | None:
+    """US dollars that a run cost now; None where a price is unknown."""
+    total = 0.0
+    for record in run.stages.values():
+        price = pool.price(record.request.model if record.request else None)
+        cost = price.cost(record.paid) if price else 0.0 if record.paid == Usage() else None
+        if cost is None:
+            return None
+        total += cost
+    return total
 
 
 def _hash(path: Path) -> str:
@@ -314,5 +336,5 @@ def _filled(row: Row, by_place: dict[int, Row]) -> Row:
     first = by_place[row.same_as]
     return replace(
         first, place=row.place, image=row.image, state="duplicate", note=f"the same picture as {first.image}",
-        calls=0, input_tokens=0, output_tokens=0, same_as=row.same_as,
+        calls=0, input_tokens=0, output_tokens=0, cost=0.0, same_as=row.same_as,
     )  # fmt: skip

@@ -15,12 +15,12 @@ from typer.exceptions import TyperException
 from personalab import __version__
 from personalab.config import MAX_CONCURRENT, load_settings
 from personalab.errors import AccessRefused, ConfigError, PersonalabError, PromptError
-from personalab.tables import Made, Progress, print_json, print_table
+from personalab.tables import print_persona_json, print_personas
 from personalab.views import plain
 
 if TYPE_CHECKING:
+    from personalab.batches import Batch, Row
     from personalab.pipeline import Pipeline
-    from personalab.runs import Run
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -65,7 +65,10 @@ def main() -> int:
 )
 def persona(
     images: Annotated[
-        list[Path] | None, typer.Argument(help="Images: PNG, JPEG, WebP, GIF, BMP, TIFF.", show_default=False)
+        list[Path] | None,
+        typer.Argument(
+            help="Images (PNG, JPEG, WebP, GIF, BMP, TIFF), folders of images, or globs.", show_default=False
+        ),
     ] = None,
     description: Annotated[str, typer.Option(help="Start from this text instead of an image.")] = "",
     language: Annotated[
@@ -95,7 +98,10 @@ def persona(
         int | None, typer.Option(help=f"Requests at once.  [env: MAX_CONCURRENT; default: {MAX_CONCURRENT}]")
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Ask everything again, also what the cache has.")
+        bool, typer.Option("--force", help="Start over: ask everything again, also what the cache has.")
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Take only images whose persona failed or lacks a part.")
     ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON list instead of the table.")
@@ -122,9 +128,20 @@ def persona(
     folder = out or load_settings().outputs / "personas"
     if pool.offline:
         _note("no key and no base URL set: the embedded provider answers (not a language model)")
-    made = asyncio.run(_make(pipeline, images or [], description, folder))
-    (print_json if as_json else print_table)(made, pool.counts)
-    return EXIT_OK if all(one.ok for one in made) else EXIT_FAILED
+    if description:
+        rows = [asyncio.run(_from_description(pipeline, description, folder))]
+        counts, seconds = pool.counts, rows[0].seconds
+    else:
+        batch = pipeline.run_many(images or [], out=folder, force=force, retry_failed=retry_failed)
+        asyncio.run(_all_of(batch))
+        rows, counts, seconds = batch.in_order(), batch.counts, batch.seconds
+    if as_json:
+        print_persona_json(rows)
+    else:
+        print_personas(rows, counts, seconds)
+    return (
+        EXIT_OK if all(row.state != "failed" and row.status in ("done", "") for row in rows) else EXIT_FAILED
+    )
 
 
 @app.command(help="Check character cards of any origin (JSON, PNG).")
@@ -178,18 +195,9 @@ def _top(
         print(context.get_help())
 
 
-async def _make(pipeline: Pipeline, images: list[Path], description: str, folder: Path) -> list[Made]:
-    made: list[Made] = []
-    total = max(1, len(images)) * len(pipeline.stages)
-    with Progress(total) as progress:
-        if description:
-            run = await pipeline.run(description=description, on_stage=progress.stage_ended)
-            return [await asyncio.to_thread(_saved, run, folder)]
-        async for run in pipeline.run_many(images, on_stage=progress.stage_ended):
-            made.append(await asyncio.to_thread(_saved, run, folder))
-            progress.run_ended(len(made))
-    place = {str(image.absolute()): number for number, image in enumerate(images)}
-    return sorted(made, key=lambda one: place.get(one.run.source or "", 0))
+async def _all_of(batch: Batch) -> None:
+    async for _ in batch:
+        pass
 
 
 def _check_file(file: Path) -> bool:
@@ -213,13 +221,11 @@ def _check_file(file: Path) -> bool:
     return not errors
 
 
-def _saved(run: Run, folder: Path) -> Made:
-    from personalab.errors import CardError
+async def _from_description(pipeline: Pipeline, description: str, folder: Path) -> Row:
+    from personalab.batches import made_row
 
-    try:
-        return Made(run, run.save(folder), None)
-    except CardError as error:
-        return Made(run, None, str(error))
+    run = await pipeline.run(description=description)
+    return await asyncio.to_thread(made_row, run, folder, pipeline.pool)
 
 
 def _pairs(values: list[str] | None, option: str) -> list[tuple[str, str]]:

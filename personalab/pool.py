@@ -10,7 +10,7 @@ import random
 import threading
 import time
 import warnings
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -34,6 +34,7 @@ from personalab.errors import (
 )
 from personalab.flights import Flights
 from personalab.gate import Gate
+from personalab.prices import FREE, Price, price_of
 from personalab.records import JsonObject, Record, Reply, Request, Usage
 from personalab.replies import find_object
 from personalab.transport import OpenAITransport, Transport, WireReply, load_client
@@ -52,7 +53,10 @@ class NotKept(UserWarning):
 
 
 class PoolCounts(Record):
-    """What a pool has done so far. `usage` is what was paid, answers that did not fit included."""
+    """What a pool has done so far. `usage` is what was paid, answers that did not fit included.
+
+    `cost` is what that was in US dollars: None as soon as something was paid whose price is unknown.
+    """
 
     sent: int = 0
     cached: int = 0
@@ -60,12 +64,15 @@ class PoolCounts(Record):
     rate_limited: int = 0
     failed: int = 0
     usage: Usage = Usage()
+    cost: float | None = 0.0
 
     def since(self, before: PoolCounts) -> PoolCounts:
         """What was done after an earlier count."""
         names = ("sent", "cached", "shared", "rate_limited", "failed")
         steps = {name: getattr(self, name) - getattr(before, name) for name in names}
-        return PoolCounts(**steps, usage=self.usage - before.usage)
+        known = self.cost is not None and before.cost is not None
+        cost = self.cost - before.cost if known else None  # type: ignore[operator]
+        return PoolCounts(**steps, usage=self.usage - before.usage, cost=cost)
 
 
 class Delivery(Record):
@@ -102,6 +109,7 @@ class LLMPool:
         attempts_max: int = config.ATTEMPTS_MAX,
         asks_max: int = config.ASKS_MAX,
         patience_seconds: float = config.PATIENCE_SECONDS,
+        prices: Mapping[str, Price] | None = None,
         transport: Transport | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -125,6 +133,7 @@ class LLMPool:
         self._patience_seconds = patience_seconds
         self._sleep = sleep
         self._transport = transport
+        self._prices = dict(prices or {})
         self._gate = Gate(settings.max_concurrent)
         self._flights: Flights[Reply] = Flights()
         self._dialects: dict[str, Dialect] = {}
@@ -288,7 +297,7 @@ class LLMPool:
             wire = await transport.send(body, headers)
         finally:
             spans.append((round(began, 4), round(began + time.perf_counter() - started, 4)))
-        self._count(usage=wire.usage)
+        self._paid(wire.usage, model)
         return wire
 
     def _dialect(self, model: str) -> Dialect:
@@ -332,12 +341,25 @@ class LLMPool:
 
         return OpenAITransport(embedded_url(), None, self._timeout_seconds)
 
-    def _count(self, usage: Usage | None = None, **steps: int) -> None:
+    def price(self, model: str | None = None) -> Price | None:
+        """What a model costs here: as given, else as `genai-prices` has it, else None. The embedded provider is free."""
+        model = model or self.model
+        if model in self._prices:
+            return self._prices[model]
+        return FREE if self.offline else price_of(model, self.provider)
+
+    def _paid(self, usage: Usage, model: str) -> None:
+        price = self.price(model)
+        cost = price.cost(usage) if price else None
+        with self._lock:
+            before = self._counts
+            total = None if before.cost is None or cost is None else before.cost + cost
+            self._counts = before.model_copy(update={"usage": before.usage + usage, "cost": total})
+
+    def _count(self, **steps: int) -> None:
         with self._lock:
             counts = self._counts
-            update: dict[str, object] = {name: getattr(counts, name) + step for name, step in steps.items()}
-            if usage is not None:
-                update["usage"] = counts.usage + usage
+            update = {name: getattr(counts, name) + step for name, step in steps.items()}
             self._counts = counts.model_copy(update=update)
 
 

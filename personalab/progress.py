@@ -131,12 +131,13 @@ def _line(tally: Tally) -> str:
 
 
 def _notebook() -> Show:
-    from IPython.display import HTML, display
+    from IPython import display as ipython
 
-    handle: Any = display(HTML(""), display_id=True)
+    display: Any = ipython  # it comes without types
+    handle = display.display(display.HTML(""), display_id=True)
 
     def draw(tally: Tally) -> None:
-        handle.update(HTML(_html(tally)))
+        handle.update(display.HTML(_html(tally)))
 
     return draw, draw
 

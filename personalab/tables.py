@@ -1,110 +1,128 @@
-"""What the terminal shows of a batch: a bar while it runs, a table or JSON when it has ended."""
+"""What the terminal shows when a batch has ended: a table, or JSON."""
 
 from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
+from personalab.progress import duration
 from personalab.views import plain
 
 if TYPE_CHECKING:
+    from personalab.batches import Row
     from personalab.pool import PoolCounts
-    from personalab.runs import Run, SavedRun
+
+ROWS_SHOWN = 40
 
 
-@dataclass(frozen=True)
-class Made:
-    """A run and where it was saved, or why it could not be."""
+def print_personas(rows: Sequence[Row], counts: PoolCounts, seconds: float) -> None:
+    """A table of a batch in the order of its images, what its cards weigh, errors on standard error, a summary.
 
-    run: Run
-    saved: SavedRun | None
-    problem: str | None
-
-    @property
-    def ok(self) -> bool:
-        return self.run.status == "done" and self.problem is None
-
-    @property
-    def errors(self) -> list[str]:
-        return [*self.run.errors, *([self.problem] if self.problem else [])]
-
-    @property
-    def file(self) -> Path | None:
-        return (self.saved.portrait or self.saved.card) if self.saved else None
-
-
-class Progress:
-    """A bar on standard error, on a terminal only."""
-
-    def __init__(self, total: int) -> None:
-        from rich import progress
-        from rich.console import Console
-
-        console = Console(stderr=True)
-        self._total = total
-        self._bar = progress.Progress(
-            progress.TextColumn("{task.description}"), progress.BarColumn(), progress.MofNCompleteColumn(), progress.TextColumn("stages"), progress.TimeElapsedColumn(),
-            console=console, disable=not console.is_terminal, transient=True,
+    Of a long batch only the rows that failed or have a note are shown; a single persona is shown itself.
+    """
+    shown = list(rows) if len(rows) <= ROWS_SHOWN else [row for row in rows if row.error or row.note]
+    if shown:
+        _print_table(
+            "personas" if len(shown) == len(rows) else f"personas: {len(shown)} of {len(rows)}",
+            ["from", "persona", "status"],
+            ["calls", "tokens in", "tokens out", "seconds"],
+            [
+                [row.run or Path(row.image).name, row.persona or "", _state(row), row.calls, row.input_tokens,
+                 row.output_tokens, f"{row.seconds:.2f}", shorter(row.file)]
+                for row in shown
+            ],
         )  # fmt: skip
-        self._task = self._bar.add_task("personas", total=total)
+    _print_card_tokens(shown)
+    for row in rows:
+        if row.note:
+            print(plain(f"{row.run}: {row.note}"), file=sys.stderr)
+        if row.error and row.state != "duplicate":
+            print(plain(f"{row.run}: {row.error}"), file=sys.stderr)
+    kept = sum(row.state == "kept" for row in rows)
+    whole = sum(row.status in ("done", "partial") for row in rows)
+    print_summary(
+        f"{whole} of {len(rows)} personas" + (f", {kept} kept from before" if kept else ""), counts, seconds
+    )
+    if len(rows) == 1 and rows[0].status == "done":
+        from personalab.runs import load_run
 
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def stage_ended(self, run: Run, record: Any) -> None:
-        self._bar.advance(self._task)
-
-    def run_ended(self, number: int) -> None:
-        self._bar.update(self._task, description=f"personas: {number} saved")
+        print(f"\n{load_run(_files(rows[0])['run'])}")
 
 
-def print_table(made: list[Made], counts: PoolCounts) -> None:
+def print_summary(made: str, counts: PoolCounts, seconds: float) -> None:
+    """One line: what was made, what was sent and paid, how long it took."""
+    parts = [
+        made,
+        f"{counts.sent} requests sent, {counts.cached + counts.shared} from the cache",
+        f"{_cell(counts.usage.tokens)} tokens paid",
+    ]
+    parts += [f"${counts.cost:.4f}"] if counts.cost else []
+    parts += [f"{counts.rate_limited} times told to wait"] if counts.rate_limited else []
+    print(" · ".join([*parts, duration(seconds)]))
+
+
+def print_persona_json(rows: Iterable[Row]) -> None:
+    """The rows as one JSON list, with the tokens of each card by field."""
+    listed = []
+    for row in rows:
+        stored = _stored(row)
+        listed.append(
+            {
+                "from": row.image,
+                "persona": row.persona,
+                "state": row.state,
+                "status": row.status,
+                "calls": row.calls,
+                "input_tokens": row.input_tokens,
+                "output_tokens": row.output_tokens,
+                "cost": row.cost,
+                "seconds": row.seconds,
+                "card_tokens": stored.get("card_tokens", {}),
+                "files": _files(row),
+                "note": row.note,
+                "errors": [row.error] if row.error else [],
+            }
+        )
+    print(json.dumps(listed, indent=1))  # ASCII, so that no name can hold what a terminal obeys
+
+
+def print_files(title: str, rows: Sequence[Sequence[object]], words: list[str], numbers: list[str]) -> None:
+    """A table of files that were written: columns of words, columns of numbers, and the file."""
+    if rows:
+        _print_table(title, words, numbers, [[*row[:-1], shorter(row[-1])] for row in rows])
+
+
+def _print_table(title: str, words: list[str], numbers: list[str], rows: Iterable[Sequence[object]]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
-    table = Table(box=box.SIMPLE, title="personas", title_justify="left")
-    for name in ("from", "persona", "status"):
+    table = Table(box=box.SIMPLE, title=title, title_justify="left")
+    for name in words:
         table.add_column(name, overflow="fold")
-    for name in ("calls", "cached", "tokens in", "tokens out", "seconds"):
+    for name in numbers:
         table.add_column(name, justify="right")
     table.add_column("file", overflow="fold")
-    for one in made:
-        run = one.run
-        name = run["core_persona"].name if run.status != "failed" else ""
-        cached = sum(bool(record.reply and record.reply.cached) for record in run.stages.values())
-        cells = [run.name, name, "invalid" if one.problem else run.status, run.calls, cached, run.paid.input_tokens,
-                 run.paid.output_tokens, f"{run.seconds:.2f}", _shown(one.file)]  # fmt: skip
-        table.add_row(*(Text(plain(_cell(cell))) for cell in cells))
-    console.print(table)
-    _print_card_tokens(console, made)
-    for one in made:
-        for error in one.errors:
-            print(plain(f"{one.run.name}: {error}"), file=sys.stderr)
-    kept = sum(one.file is not None for one in made)
-    tokens = _cell(counts.usage.tokens)
-    print(
-        f"{kept} of {len(made)} personas · {counts.sent} requests sent, {counts.cached + counts.shared} from the cache · {tokens} tokens paid"
-    )
-    if len(made) == 1 and made[0].ok:
-        print(f"\n{made[0].run}")
+    for row in rows:
+        table.add_row(*(Text(plain(_cell(cell))) for cell in row))
+    _console().print(table)
 
 
-def _print_card_tokens(console: Any, made: list[Made]) -> None:
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+
+
+def _print_card_tokens(rows: Iterable[Row]) -> None:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    counted = {one.run.name: one.run.card_tokens for one in made if one.run.card_tokens}
+    counted = {row.run: tokens for row in rows if (tokens := _stored(row).get("card_tokens"))}
     if not counted:
         return
     fields = [
@@ -118,36 +136,41 @@ def _print_card_tokens(console: Any, made: list[Made]) -> None:
         table.add_column(field, justify="right")
     for name, tokens in counted.items():
         table.add_row(Text(plain(name)), *(str(tokens.get(field, 0)) for field in fields))
-    console.print(table)
+    _console().print(table)
 
 
-def print_json(made: list[Made], counts: PoolCounts) -> None:
-    rows = [
-        {
-            "from": one.run.source or one.run.brief.description,
-            "persona": one.run["core_persona"].name if one.run.status != "failed" else None,
-            "status": "invalid" if one.problem else one.run.status,
-            "calls": one.run.calls,
-            "input_tokens": one.run.paid.input_tokens,
-            "output_tokens": one.run.paid.output_tokens,
-            "seconds": one.run.seconds,
-            "card_tokens": one.run.card_tokens,
-            "files": {name: str(path) for name, path in one.saved if path} if one.saved else {},
-            "errors": one.errors,
-        }
-        for one in made
-    ]
-    print(json.dumps(rows, indent=1))  # ASCII, so that no name can hold what a terminal obeys
+def _stored(row: Row) -> dict[str, Any]:
+    """What the row's run file says; read again, as a batch of thousands keeps only its rows."""
+    run = _files(row).get("run")
+    found: dict[str, Any] = json.loads(Path(run).read_bytes()) if run else {}
+    return found
+
+
+def _files(row: Row) -> dict[str, str]:
+    if row.file is None:
+        return {}
+    file = Path(row.file)
+    stem = file.name.rsplit("_", 1)[0]
+    names = {"run": f"{stem}_run.json", "card": f"{stem}_persona.json", "portrait": f"{stem}_persona.png"}
+    paths = {kind: file.with_name(name) for kind, name in names.items()}
+    if file.name.endswith("_run.json"):
+        return {"run": str(file)}
+    return {kind: str(path) for kind, path in paths.items() if path.is_file()}
+
+
+def _state(row: Row) -> str:
+    return row.status if row.state in ("made", "failed") else row.state
 
 
 def _cell(value: object) -> str:
     return "unknown" if value is None else str(value)
 
 
-def _shown(path: Path | None) -> str:
+def shorter(path: object) -> str:
+    """A path as it is read from here."""
     if path is None:
         return ""
     try:
-        return str(path.absolute().relative_to(Path.cwd()))
+        return str(Path(str(path)).absolute().relative_to(Path.cwd()))
     except ValueError:
         return str(path)

@@ -43,7 +43,8 @@ def test_two_images_make_two_personas(tmp_path: Path) -> None:
     assert "first_mes" in first.stdout
     assert len(list((tmp_path / "outputs" / "personas").glob("*_persona.json"))) == 2
     again = personalab("persona", TURBAN, BUN)
-    assert "0 requests sent, 14 from the cache · 0 tokens paid" in again.stdout
+    assert "2 of 2 personas, 2 kept from before · 0 requests sent" in again.stdout
+    assert "0 tokens paid" in again.stdout
     assert "14 requests sent" in personalab("persona", TURBAN, BUN, "--force").stdout
     assert "not a language model" in first.stderr
     assert first.stderr.count("\n") == 1

@@ -21,13 +21,15 @@ PACKAGE = ROOT / "personalab"
 LAYERS = [
     ["errors"],
     ["records", "tweet_text", "names", "tokens", "loops"],
-    ["config", "files", "schemas"],
+    ["config", "files", "prices", "schemas"],
     ["replies", "prompts", "cache", "flights", "gate", "dialect", "images", "card_format", "card_words"],
     ["transport", "offline", "card_structure", "questions"],
     ["card_png", "card_lint"],
     ["card_checks", "cards", "pool", "stages"],
     ["personas", "views"],
     ["runs"],
+    ["progress"],
+    ["batches"],
     ["pipeline", "frames"],
     ["charts", "tables"],
     ["cli"],
@@ -117,8 +119,8 @@ def test_one_list_of_dependencies() -> None:
     conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     assert [part for part in conda if isinstance(part, str)] == [f"python{project['requires-python']}", "pip"]
     assert conda[-1] == {"pip": ["-e .[all]"]}
-    assert set(project["optional-dependencies"]) == {"notebook", "test", "all"}
-    assert project["optional-dependencies"]["all"] == ["personalab[notebook,test]"]
+    assert set(project["optional-dependencies"]) == {"notebook", "prices", "test", "all"}
+    assert project["optional-dependencies"]["all"] == ["personalab[notebook,prices,test]"]
 
 
 def test_everything_imported_is_declared() -> None:

@@ -190,9 +190,8 @@ async def test_two_broken_images_of_one_name(pipeline: Pipeline, tmp_path: Path)
     paths = [tmp_path / folder / "x.png" for folder in "ab"]
     for path in paths:
         path.parent.mkdir()
-        path.write_bytes(b"text")
-    async for run in pipeline.run_many(paths):
-        run.save(tmp_path / "out")
+        path.write_bytes(f"text {path.parent.name}".encode())
+    await pipeline.run_many(paths, out=tmp_path / "out").finish()
     assert len(list((tmp_path / "out").glob("*_run.json"))) == 2
 
 
