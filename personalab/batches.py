@@ -234,7 +234,7 @@ class Batch:
             return None
         note = None
         if run.status != "failed" or run.brief.picture:
-            same = earlier and earlier.brief.picture == run.brief.picture
+            same = earlier is not None and _pixels(earlier) == _pixels(run)
             note = self._note(earlier) if earlier and same else "the image has changed" if earlier else None
             run = await self._maker.complete(run, earlier if same and not self._force else None, self._ended)
         return await self._save(image, run, note)
@@ -315,6 +315,10 @@ def _cost(run: Run, pool: LLMPool) -> float | None:
             return None
         total += cost
     return total
+
+
+def _pixels(run: Run) -> str | None:
+    return run.brief.picture.sha256 if run.brief.picture else None
 
 
 def _hash(path: Path) -> str:

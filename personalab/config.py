@@ -49,6 +49,17 @@ work, so this many keep the gate full, and more would only hold more memory."""
 BATCH_NOTES_MAX = 3
 """Changed settings that a row of a batch names."""
 
+CALENDAR_PART_DAYS = 8
+"""Days of a calendar that are worked out in one request, at most."""
+TOPIC_WINDOW_DAYS = 7
+"""Days within which no topic comes back."""
+TOPIC_LIKENESS_MAX = 85.0
+"""From which likeness (0 to 100) two topics are the same one."""
+TWEET_LIKENESS_MAX = 80.0
+"""From which likeness (0 to 100) a tweet is a near copy of another."""
+TWEET_ROUNDS = 3
+"""Times that near copies of a batch are asked again."""
+
 _VARIABLES = {
     "api_key": "OPENAI_API_KEY",
     "api_base": "OPENAI_BASE_URL",

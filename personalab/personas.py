@@ -1,17 +1,30 @@
-"""A persona: the outputs of the stages, put together as a character card."""
+"""A persona: the outputs of the stages, put together as a character card, and read from one again."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
-from personalab.cards import CharacterCard
-from personalab.errors import ConfigError
-from personalab.records import JsonObject
-from personalab.schemas import BookEntry, CharacterBook, CorePersona, SocialNetwork, StageOutput
+from pydantic import ValidationError
+
+from personalab.cards import CharacterCard, read_card
+from personalab.errors import CardError, ConfigError
+from personalab.questions import for_prompt
+from personalab.records import JsonObject, Record, explain
+from personalab.schemas import (
+    Authenticity,
+    BookEntry,
+    CharacterBook,
+    CorePersona,
+    SocialNetwork,
+    StageOutput,
+    TweetStrategy,
+)
 from personalab.stages import Brief
 
+_CORE = ("name", "age", "occupation", "location", "description", "personality")
 EXTENSION_VERSION = 1
 CREATOR = "personalab"
 
@@ -34,6 +47,62 @@ def notice(language: str, model: str) -> str:
     """The sentence that says it is AI-made, in the card's language where it is known, else in English."""
     name = language.strip().casefold()
     return _NOTICES.get(_LANGUAGE_NAMES.get(name, name), _NOTICES["english"]).format(model=model)
+
+
+class Persona(Record):
+    """A persona as read from its card: what planning a month and writing tweets need of it.
+
+    `identity` tells it from every other, also from one of the same name. `card` is the file's name.
+    """
+
+    identity: str
+    name: str
+    language: str
+    core: JsonObject
+    strategy: TweetStrategy
+    authenticity: Authenticity | None = None
+    examples: tuple[str, ...] = ()
+    model: str = ""
+    card: str = ""
+
+    def for_prompt(self) -> str:
+        """Who this is, as JSON for a prompt."""
+        return for_prompt(json.dumps(self.core, ensure_ascii=False, indent=1))
+
+
+def open_persona(path: Path | str) -> Persona:
+    """The persona in a card that personalab made (JSON or PNG).
+
+    Raises:
+        CardError: no card, a card of another origin, or one whose tweet strategy is missing; names the file.
+    """
+    card = read_card(path)
+    own = card.extensions.get("personalab")
+    if not isinstance(own, dict) or "persona_id" not in own:
+        raise CardError(
+            str(path),
+            "was not made by personalab, so it has no tweet strategy; make one with: personalab persona",
+        )
+    if "tweet_strategy" not in own:
+        raise CardError(
+            str(path), "lacks the tweet strategy, as that stage failed; run personalab persona again"
+        )
+    try:
+        return Persona(
+            identity=own["persona_id"],
+            name=card.name,
+            language=own["language"],
+            core={name: card.data.get(name, own.get(name)) for name in _CORE},
+            strategy=TweetStrategy.model_validate(own["tweet_strategy"]),
+            authenticity=Authenticity.model_validate(own["authenticity"]) if "authenticity" in own else None,
+            examples=tuple(tweet["text"] for tweet in own.get("tweets", ())),
+            model=str(own.get("provenance", {}).get("model", "")),
+            card=Path(path).name,
+        )
+    except ValidationError as error:
+        raise CardError(str(path), f"extensions.personalab: {explain(error)}; mend the card") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CardError(str(path), f"extensions.personalab is damaged ({error!r}); mend the card") from error
 
 
 def persona_id(core: CorePersona, brief: Brief) -> str:

@@ -61,7 +61,17 @@ def _key(key: str) -> str:
     return key
 
 
+def _postable(text: str) -> str:
+    if not fits_in_tweet(text):
+        raise ValueError(
+            f"takes {weighted_length(text)} of {TWEET_LENGTH_MAX} units (emoji and Chinese characters count 2, a "
+            "link 23): write it shorter, do not cut it"
+        )
+    return text
+
+
 Text = Annotated[str, AfterValidator(clean_text), AfterValidator(_not_empty)]
+TweetText = Annotated[Text, AfterValidator(_postable)]
 Line = Annotated[str, AfterValidator(clean_text), AfterValidator(_one_line), AfterValidator(_not_empty)]
 Name = Annotated[Line, AfterValidator(_card_name)]
 Key = Annotated[Line, AfterValidator(_key)]
@@ -146,17 +156,7 @@ class Tweet(StageOutput):
     """One tweet."""
 
     content_type: Line
-    text: Text
-
-    @field_validator("text")
-    @classmethod
-    def _postable(cls, text: str) -> str:
-        if not fits_in_tweet(text):
-            raise ValueError(
-                f"takes {weighted_length(text)} of {TWEET_LENGTH_MAX} units (emoji and Chinese characters count 2, a "
-                "link 23): write it shorter, do not cut it"
-            )
-        return text
+    text: TweetText
 
 
 class ExampleTweets(StageOutput):

@@ -1,0 +1,54 @@
+"""Files of tweets: written once, never again; found and read."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import warnings
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from personalab.errors import OutputError
+from personalab.files import write_new
+from personalab.names import slug
+from personalab.records import explain
+from personalab.tweets import Tweets
+
+
+def save_tweets(tweets: Tweets, folder: Path | str) -> Path:
+    """Write `{persona_name}_{timestamp}.json`, under a name that nobody has, whoever writes at the same moment.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    folder = Path(folder)
+    stem = f"{slug(tweets.persona)}_{datetime.now(UTC):%Y%m%dT%H%M%S_%fZ}"
+    content = json.dumps(tweets.model_dump(mode="json"), ensure_ascii=False, indent=1)
+    later = (folder / f"{stem}-{number}.json" for number in itertools.count(2))
+    return write_new(itertools.chain([folder / f"{stem}.json"], later), content.encode())
+
+
+def load_tweets(path: Path | str) -> Tweets:
+    """The tweets in a file.
+
+    Raises:
+        OutputError: missing, or no file of tweets.
+    """
+    try:
+        return Tweets.model_validate(json.loads(Path(path).read_bytes()))
+    except ValidationError as error:
+        raise OutputError(f"{path} is no file of tweets: {explain(error)}") from error
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{path} cannot be read as a file of tweets: {error}") from error
+
+
+def find_tweets(folder: Path | str) -> Iterator[tuple[Path, Tweets]]:
+    """The files of tweets in a folder, by name. Another file is left out with a warning."""
+    for path in sorted(Path(folder).glob("*Z*.json")):
+        try:
+            yield path, load_tweets(path)
+        except OutputError as error:
+            warnings.warn(str(error), stacklevel=2)
