@@ -27,7 +27,7 @@ from personalab.offline.pattern_sample import sample
 from personalab.offline.pen import Pen, article, keys_of
 from personalab.offline.stage_tweets import HABITS
 from personalab.offline.wire import ApiError
-from personalab.offline.writer import STAGE_WRITERS, write
+from personalab.offline.writer import write
 from personalab.schemas import StageOutput
 from personalab.stages import STAGES, Brief
 from personalab.tweet_text import fits_in_tweet
@@ -41,7 +41,8 @@ CLICHES = (
 )
 HOLES = (
     "name first age title district town pastime grudge keepsake circle flaw1 flaw2 years family2 man woman somebody "
-    "colour1 colour2 colour3 given trade words habit shine"
+    "colour1 colour2 colour3 given trade words habit shine "
+    "thing topic detail holiday prop"
 )
 MACROS = re.compile(r"\{\{(user|char)\}\}|<START>")
 
@@ -346,7 +347,7 @@ def test_without_a_schema_comes_a_sentence() -> None:
 
 def test_a_prompt_without_a_persona_gets_one() -> None:
     """A researcher's own prompt may leave it out."""
-    for name in STAGE_WRITERS:
+    for name in (stage.name for stage in STAGES):
         schema = next(stage for stage in STAGES if stage.name == name).output.model_json_schema()
         assert json.loads(write(_asking(schema, name, "Write something")))
 
@@ -361,7 +362,7 @@ def test_a_persona_of_a_real_model_is_understood() -> None:
         "description": "She counts fish. Her boat leaks.",
     }
     text = f"<core_persona>\n{json.dumps(core)}\n</core_persona>".replace("<b>", "\\u003cb>")
-    for name in STAGE_WRITERS:
+    for name in (stage.name for stage in STAGES):
         schema = next(stage for stage in STAGES if stage.name == name).output.model_json_schema()
         answer = write(_asking(schema, name, text))
         assert not re.search(r"\bb>|tool\]|<b|\[B", MACROS.sub("", answer))

@@ -26,7 +26,10 @@ _BRACKETS = str.maketrans("", "", "[]{}<>|")
 
 @dataclass(frozen=True)
 class Asked:
-    """A prompt as it was understood. `seed` fixes every draw; `source` is what stage 1 starts from."""
+    """A prompt as it was understood. `seed` fixes every draw; `source` is what stage 1 starts from.
+
+    `answers` are those given earlier in the conversation.
+    """
 
     schema_name: str
     schema: JsonObject | None
@@ -40,6 +43,7 @@ class Asked:
     persona: JsonObject | None
     strategy: JsonObject | None
     text: str
+    answers: tuple[str, ...]
     seed: str
     temperature: float
     top_p: float
@@ -70,6 +74,7 @@ def read_prompt(chat: Chat, replicate: str = "") -> Asked:
         persona=_earlier(text, "core_persona"),
         strategy=_earlier(text, "tweet_strategy"),
         text=text,
+        answers=tuple(turn.text for turn in chat.turns if turn.role == "assistant"),
         seed=_seed(chat, seen, replicate),
         temperature=chat.temperature,
         top_p=chat.top_p,
@@ -79,6 +84,15 @@ def read_prompt(chat: Chat, replicate: str = "") -> Asked:
 def plain(text: str) -> str:
     """A text from outside as it may stand in a sentence: one line, without brackets of any kind."""
     return " ".join(text.translate(_BRACKETS).split())
+
+
+def tagged(text: str, tag: str) -> Any:
+    """The JSON between <tag> and </tag>; None if there is none."""
+    found = re.search(rf"<{tag}>\s*(.*?)\s*</{tag}>", text, re.DOTALL)
+    try:
+        return orjson.loads(found[1]) if found else None
+    except orjson.JSONDecodeError:
+        return None
 
 
 def _description(text: str) -> str:
@@ -97,11 +111,7 @@ def _given(value: str) -> str:
 
 
 def _earlier(text: str, stage: str) -> JsonObject | None:
-    found = re.search(rf"<{stage}>\s*(.*?)\s*</{stage}>", text, re.DOTALL)
-    try:
-        data: Any = orjson.loads(found[1]) if found else None
-    except orjson.JSONDecodeError:
-        return None
+    data = tagged(text, stage)
     return data if isinstance(data, dict) else None
 
 

@@ -125,6 +125,32 @@ def spread(names: list[str], weights: list[float], count: int = TWEETS) -> Itera
         yield best
 
 
+def styled(text: str, pen: Pen, rates: dict[str, float]) -> str:
+    """A text with the habits showing, each as often as its rate says."""
+
+    def shows(habit: str) -> bool:
+        return pen.chooser.random.random() < rates[habit]
+
+    if odd := pen.odd():
+        text = join(text, odd, code=pen.lexicon.code)
+    if shows("fillers"):
+        text = join(pen.say("fillers"), text, code=pen.lexicon.code)
+    if shows("slang"):
+        text = re.sub(r"[.。]$", "", text) + pen.say("slang")
+    if shows("typos"):
+        text = _mistyped(text, pen)
+    if shows("dropped_full_stops"):
+        text = re.sub(r"(?<![.])[.。]$", "", text)
+    return text.lower() if shows("lower_case") else text
+
+
+def opening(text: str) -> str:
+    """The first word, or in Chinese the first character."""
+    found = _WORD.search(text)
+    word = found[0].casefold() if found else text[:1]
+    return word if word[:1] < "\u2e80" else word[:1]
+
+
 def _topic(name: str, about: str, tweets: tuple[str, ...], pen: Pen, others: tuple[str, ...] = ()) -> Topic:
     return Topic(pen.fill(name), pen.fill(about), tweets, others)
 
@@ -177,10 +203,10 @@ def _fresh(topic: Topic, pen: Pen, rates: dict[str, float], opened: set[str]) ->
     """A tweet of the topic that begins with no word that was begun with."""
     text = ""
     for attempt in range(_TRIES):
-        text = _styled(_raw(topic, pen, attempt), pen, rates)
-        if _opening(text) not in opened and fits_in_tweet(text):
+        text = styled(_raw(topic, pen, attempt), pen, rates)
+        if opening(text) not in opened and fits_in_tweet(text):
             break
-    opened.add(_opening(text))
+    opened.add(opening(text))
     return text
 
 
@@ -191,23 +217,6 @@ def _raw(topic: Topic, pen: Pen, attempt: int) -> str:
     own = not topic.others or (attempt < len(topic.tweets) and pen.chooser.random.random() < _OWN_SHARE)
     tweets = topic.tweets if own else topic.others
     return pen.fill(tweets[pen.chooser.index(f"tweets {tweets[0]}", len(tweets))])
-
-
-def _styled(text: str, pen: Pen, rates: dict[str, float]) -> str:
-    def shows(habit: str) -> bool:
-        return pen.chooser.random.random() < rates[habit]
-
-    if odd := pen.odd():
-        text = join(text, odd, code=pen.lexicon.code)
-    if shows("fillers"):
-        text = join(pen.say("fillers"), text, code=pen.lexicon.code)
-    if shows("slang"):
-        text = re.sub(r"[.。]$", "", text) + pen.say("slang")
-    if shows("typos"):
-        text = _mistyped(text, pen)
-    if shows("dropped_full_stops"):
-        text = re.sub(r"(?<![.])[.。]$", "", text)
-    return text.lower() if shows("lower_case") else text
 
 
 def _mistyped(text: str, pen: Pen) -> str:
@@ -221,10 +230,3 @@ def _mistyped(text: str, pen: Pen) -> str:
     word = words[pen.chooser.random.randrange(len(words))]
     at = word.start() + pen.chooser.random.randrange(1, 3)
     return text[:at] + text[at + 1] + text[at] + text[at + 2 :]
-
-
-def _opening(text: str) -> str:
-    """The first word, or in Chinese the first character."""
-    found = _WORD.search(text)
-    word = found[0].casefold() if found else text[:1]
-    return word if word[:1] < "\u2e80" else word[:1]

@@ -14,6 +14,7 @@ from personalab.offline.lexicon import Lexicon, open_lexicon
 from personalab.offline.persona import recall
 from personalab.offline.prompt_reader import Asked, read_prompt
 from personalab.offline.schema_filler import fill
+from personalab.offline.stage_calendar import calendar_days, calendar_outline, tweet
 from personalab.offline.stage_life import authenticity, character_book, social_network, visual_profile
 from personalab.offline.stage_persona import core_persona
 from personalab.offline.stage_tweets import example_tweets, tweet_strategy
@@ -34,6 +35,9 @@ STAGE_WRITERS: dict[str, Callable[[Asked, Lexicon], JsonObject]] = {
     "authenticity": authenticity,
     "visual_profile": visual_profile,
     "character_book": character_book,
+    "calendar_outline": calendar_outline,
+    "calendar_days": calendar_days,
+    "tweet": tweet,
 }
 
 
