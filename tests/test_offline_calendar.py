@@ -239,6 +239,16 @@ def test_asked_again_it_is_another_tweet(language: str, temperature: float) -> N
         assert all(ratio(*pair) < 85 for pair in combinations(answers, 2)), answers
 
 
+@pytest.mark.parametrize("name", ["calendar_outline", "calendar_days"])
+def test_asked_again_the_month_is_another(name: str) -> None:
+    """Also at temperature 0, since the first answer could not be used."""
+    outline = outlined("2026-06", 0, "English")[:7]
+    values = {"days": outline, "shares": "none", "planned": "none", "outline": outline}
+    first = write(asking(name, 0, "English", 0.0, **values))
+    later = (first, "This cannot be used: two days are alike.")
+    assert write(asking(name, 0, "English", 0.0, *later, **values)) != first
+
+
 def test_habits_show_as_often_as_the_prompt_says() -> None:
     """With a rate of 1 always, with 0 never."""
     outline, slots, _ = a_month("2026-06", 0, "English")

@@ -32,6 +32,7 @@ _ALIKE_AGAIN = 80.0
 _ABOUT_LENGTH = 120
 _ON_THE_HOUR = 0.04
 _TEXT_FIELD = re.compile(r'"text":\s*"(.*)"', re.DOTALL)
+_COLON = re.compile(r"[:：](?!\d)")
 _DATE = re.compile(r"\b\d{4}-\d{2}-\d{2}\b")
 _HOURS = {
     "work": (7.2, 17.6),
@@ -100,20 +101,10 @@ def tweet(asked: Asked, lexicon: Lexicon) -> JsonObject:
     if not topic:
         return {"text": some_tweet(persona, pen)}
     about, detail = _parts(topic, lexicon.code)
-    detail = _lowered(detail or pen.say("day_clauses"))
-    holiday = plain(str(slot.get("holiday") or ""))
-    about = about if holiday and about.startswith(holiday) else _lowered(about)
-    pen = pen.knowing(topic=about, detail=detail)
-    rates = habits(persona) | _rates_given(asked)
-    examples = tagged(asked.text, "examples")
-    given = [text for text in examples if isinstance(text, str)] if isinstance(examples, list) else []
-    opened = {opening(text) for text in given}
-    text = ""
-    for _ in range(_TRIES):
-        text = styled(pen.say("day_tweets"), pen, rates)
-        if fits_in_tweet(text) and opening(text) not in opened and _is_new(text, asked.answers):
-            return {"text": text}
-    return {"text": _plainest(about, pen, asked.answers)}
+    if detail and not about.startswith(plain(str(slot.get("holiday") or "-"))):
+        about = _lowered(about)
+    pen = pen.knowing(topic=about, detail=_lowered(detail or pen.say("day_clauses")))
+    return {"text": _fresh(about, pen, habits(persona) | _rates_given(asked), asked)}
 
 
 def likeness(one: str, other: str) -> float:
@@ -281,15 +272,20 @@ def _is_new(text: str, answers: tuple[str, ...]) -> bool:
     return all(likeness(text, answer) < _ALIKE_AGAIN for answer in said)
 
 
-def _plainest(about: str, pen: Pen, answers: tuple[str, ...]) -> str:
-    """The topic and a remark, when nothing else fits."""
-    text = about
+def _fresh(about: str, pen: Pen, rates: dict[str, float], asked: Asked) -> str:
+    """A tweet that opens like no example and repeats no earlier answer; or else the topic and a remark."""
+    listed = tagged(asked.text, "examples")
+    opened = (
+        {opening(text) for text in listed if isinstance(text, str)} if isinstance(listed, list) else set()
+    )
     for _ in range(_TRIES):
-        text = join(
-            pen.fill("[^topic]" + ("。" if pen.lexicon.code == "zh" else ".")),
-            pen.say("day_after"),
-            code=pen.lexicon.code,
-        )
-        if fits_in_tweet(text) and _is_new(text, answers):
+        text = styled(pen.say("day_tweets"), pen, rates)
+        usable = fits_in_tweet(text) and len(_COLON.findall(text)) < 2
+        if usable and opening(text) not in opened and _is_new(text, asked.answers):
+            return text
+    stop = "。" if pen.lexicon.code == "zh" else "."
+    for _ in range(_TRIES):
+        text = join(f"{about}{stop}", pen.say("day_after"), code=pen.lexicon.code)
+        if fits_in_tweet(text) and _is_new(text, asked.answers):
             break
     return text
