@@ -31,6 +31,7 @@ _ALIKE, _ALIKE_IN_A_MONTH = 70.0, 74.0
 _ALIKE_AGAIN = 80.0
 _ABOUT_LENGTH = 120
 _ON_THE_HOUR = 0.04
+_FRAME_STEP = 5
 _TEXT_FIELD = re.compile(r'"text":\s*"(.*)"', re.DOTALL)
 _COLON = re.compile(r"[:：](?!\d)")
 _DATE = re.compile(r"\b\d{4}-\d{2}-\d{2}\b")
@@ -103,8 +104,9 @@ def tweet(asked: Asked, lexicon: Lexicon) -> JsonObject:
     about, detail = _parts(topic, lexicon.code)
     if detail and not about.startswith(plain(str(slot.get("holiday") or "-"))):
         about = _lowered(about)
+    day = number(persona.identity) + _day_of_month(str(slot.get("date")))
     pen = pen.knowing(topic=about, detail=_lowered(detail or pen.say("day_clauses")))
-    return {"text": _fresh(about, pen, habits(persona) | _rates_given(asked), asked)}
+    return {"text": _fresh(about, day, pen, habits(persona) | _rates_given(asked), asked)}
 
 
 def likeness(one: str, other: str) -> float:
@@ -223,9 +225,13 @@ def _repeats(topic: str, clause: str, pen: Pen) -> bool:
     return any(name in clause and name in topic.casefold() for name in listed)
 
 
+def _day_of_month(date: str) -> int:
+    return int(date[-2:]) if re.fullmatch("[0-9]{2}", date[-2:]) else 0
+
+
 def _mood(day: _Day, pen: Pen) -> str:
     """A mood; days in a row choose from different halves, since nobody sees what others give the day before."""
-    half = int(day.date[-1:].isdigit() and int(day.date[-1:]) % 2)
+    half = _day_of_month(day.date) % 2
     moods = pen.lexicon.texts["day_moods"][half::2]
     return pen.fill(moods[pen.chooser.index(f"moods {half}", len(moods))])
 
@@ -272,14 +278,24 @@ def _is_new(text: str, answers: tuple[str, ...]) -> bool:
     return all(likeness(text, answer) < _ALIKE_AGAIN for answer in said)
 
 
-def _fresh(about: str, pen: Pen, rates: dict[str, float], asked: Asked) -> str:
+def _draft(day: int, pen: Pen) -> str:
+    """A frame, its opening and its remark: on other days the same frame gets others, so that tweets differ."""
+    texts = pen.lexicon.texts
+    frames, remarks, openings = texts["day_tweets"], texts["day_after"], texts["day_before"]
+    at = pen.chooser.index("day_tweets", len(frames))
+    shifted = day + at * _FRAME_STEP
+    pen = pen.knowing(day_after=remarks[shifted % len(remarks)], day_before=openings[shifted % len(openings)])
+    return pen.fill(frames[at])
+
+
+def _fresh(about: str, day: int, pen: Pen, rates: dict[str, float], asked: Asked) -> str:
     """A tweet that opens like no example and repeats no earlier answer; or else the topic and a remark."""
     listed = tagged(asked.text, "examples")
     opened = (
         {opening(text) for text in listed if isinstance(text, str)} if isinstance(listed, list) else set()
     )
     for _ in range(_TRIES):
-        text = styled(pen.say("day_tweets"), pen, rates)
+        text = styled(_draft(day, pen), pen, rates)
         usable = fits_in_tweet(text) and len(_COLON.findall(text)) < 2
         if usable and opening(text) not in opened and _is_new(text, asked.answers):
             return text
