@@ -12,6 +12,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -84,7 +85,10 @@ class Asking(Record):
 
 
 class Calendar(Record):
-    """A month of one persona. `card` is the file it was planned from, `holidays` the country whose were respected."""
+    """A month of one persona. `card` is the file it was planned from, `holidays` the country whose were respected.
+
+    `problems` says of a calendar just planned why days are missing; it is not stored.
+    """
 
     version: int = CALENDAR_VERSION
     notice: str
@@ -96,6 +100,7 @@ class Calendar(Record):
     holidays: str = ""
     slots: tuple[Slot, ...] = ()
     requests: tuple[Asking, ...] = ()
+    problems: tuple[str, ...] = Field(default=(), exclude=True)
 
     @model_validator(mode="after")
     def _days_fit(self) -> Self:
@@ -218,13 +223,13 @@ class Plan(Record):
         days = sorted(outline.days, key=lambda day: day.date)
         count = -(-len(days) // CALENDAR_PART_DAYS) if days else 0
         ends = [round(len(days) * part / count) for part in range(count + 1)] if count else []
-        return [tuple(days[begin:end]) for begin, end in zip(ends, ends[1:], strict=False)]
+        return [tuple(days[begin:end]) for begin, end in pairwise(ends)]
 
     def days_request(
         self, question: Question, outline: CalendarOutline, part: Sequence[OutlineDay], replicate: int = 0
     ) -> Request:
         """What to ask for the days of one part."""
-        known = [*self.standing, *outline.days]
+        known: list[OutlineDay | Slot] = [*self.standing, *outline.days]
         whole = [self._outlined(day) for day in sorted(known, key=lambda day: day.date)]
         values = self._values() | {
             "outline": _listed(whole),

@@ -15,13 +15,16 @@ from typer.exceptions import TyperException
 from personalab import __version__
 from personalab.config import MAX_CONCURRENT, load_settings
 from personalab.errors import AccessRefused, ConfigError, PersonalabError, PromptError
-from personalab.tables import print_persona_json, print_personas
+from personalab.tables import print_job, print_persona_json, print_personas
 from personalab.views import plain
 
 if TYPE_CHECKING:
     from personalab.batches import Batch, Row
+    from personalab.jobs import Job
     from personalab.pipeline import Pipeline
+    from personalab.planner import Planner
 
+_OFFLINE = "no key and no base URL set: the embedded provider answers (not a language model)"
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 
 app = typer.Typer(
@@ -127,7 +130,7 @@ def persona(
         pipeline = pipeline.vary(stage, prompt=Path(value))
     folder = out or load_settings().outputs / "personas"
     if pool.offline:
-        _note("no key and no base URL set: the embedded provider answers (not a language model)")
+        _note(_OFFLINE)
     if description:
         rows = [asyncio.run(_from_description(pipeline, description, folder))]
         counts, seconds = pool.counts, rows[0].seconds
@@ -142,6 +145,119 @@ def persona(
     return (
         EXIT_OK if all(row.state != "failed" and row.status in ("done", "") for row in rows) else EXIT_FAILED
     )
+
+
+PERSONAS = Annotated[
+    list[Path],
+    typer.Argument(help="Cards of personas (JSON or PNG), folders of them, or globs.", show_default=False),
+]
+MODEL = Annotated[str | None, typer.Option(help="Model.  [env: PERSONALAB_MODEL]")]
+CONCURRENT = Annotated[
+    int | None, typer.Option(help=f"Requests at once.  [env: MAX_CONCURRENT; default: {MAX_CONCURRENT}]")
+]
+WISHES = Annotated[str, typer.Option(help="Your own instructions, added to every prompt.")]
+FORCE = Annotated[bool, typer.Option("--force", help="Ask everything again, also what the cache has.")]
+
+
+@app.command(
+    help="Plan a month for each persona: a slot for every day. Slots that are there already stay.",
+    epilog="Prompts: calendar_outline (one for the month), calendar_days (one for about a week each). "
+    "Example: personalab calendar outputs/personas --month 2026-12 --holidays DE",
+)
+def calendar(
+    personas: PERSONAS,
+    month: Annotated[str, typer.Option(help="The month, such as 2026-12.", show_default=False)],
+    holidays: Annotated[
+        str, typer.Option(help="Country whose public holidays count, by two letters such as DE.")
+    ] = "",
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Plan every day anew, also those edited by hand.")
+    ] = False,
+    instructions: WISHES = "",
+    model: MODEL = None,
+    temperature: Annotated[
+        list[str] | None, typer.Option(help="prompt=value, such as calendar_days=1.1. May be repeated.")
+    ] = None,
+    prompt: Annotated[
+        list[str] | None, typer.Option(help="prompt=file: another prompt template. May be repeated.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the calendars.  [default: outputs/calendars]")
+    ] = None,
+    max_concurrent: CONCURRENT = None,
+    force: FORCE = False,
+) -> int:
+    from personalab.jobs import find_cards, plan_calendars
+
+    planner = _planner(model, max_concurrent, force, instructions, holidays, temperature, prompt)
+    folder = out or planner.pool.outputs / "calendars"
+    job = asyncio.run(plan_calendars(planner, find_cards(personas), month, folder, replace=replace))
+    return _printed(job, "slots")
+
+
+@app.command(
+    help="Write a tweet for each slot of the personas' calendars.",
+    epilog="Without --calendar each persona's own calendar in outputs/calendars is taken, by its identity. "
+    "Example: personalab tweets outputs/personas/silver_bun_persona.json --month 2026-12 --count 7",
+)
+def tweets(
+    personas: PERSONAS,
+    calendar: Annotated[
+        list[Path] | None,
+        typer.Option(help="Calendar file; it goes to the persona it was planned for. May be repeated."),
+    ] = None,
+    month: Annotated[str, typer.Option(help="Take the calendars of this month, such as 2026-12.")] = "",
+    count: Annotated[
+        int | None, typer.Option(help="Only the first so many slots of each calendar.", show_default=False)
+    ] = None,
+    instructions: WISHES = "",
+    model: MODEL = None,
+    temperature: Annotated[float | None, typer.Option(help="Temperature.  [default: 0.9]")] = None,
+    prompt: Annotated[Path | None, typer.Option(help="Another prompt template.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the files of tweets.  [default: outputs/tweets]")
+    ] = None,
+    max_concurrent: CONCURRENT = None,
+    force: FORCE = False,
+) -> int:
+    from personalab.jobs import calendars_of, find_cards, write_tweets
+
+    temperatures = [] if temperature is None else [f"tweet={temperature}"]
+    prompts = [] if prompt is None else [f"tweet={prompt}"]
+    planner = _planner(model, max_concurrent, force, instructions, "", temperatures, prompts)
+    outputs = planner.pool.outputs
+    cards = find_cards(personas)
+    files = list(calendar or []) or calendars_of(cards, outputs / "calendars", month)
+    job = asyncio.run(write_tweets(planner, cards, files, out or outputs / "tweets", count=count))
+    return _printed(job, "tweets")
+
+
+def _planner(
+    model: str | None,
+    max_concurrent: int | None,
+    force: bool,
+    instructions: str,
+    country: str,
+    temperatures: list[str] | None,
+    prompts: list[str] | None,
+) -> Planner:
+    from personalab.planner import Planner
+    from personalab.pool import LLMPool
+
+    pool = LLMPool(model=model, max_concurrent=max_concurrent, cache="refresh" if force else "use")
+    planner = Planner(pool, instructions=instructions, country=country)
+    for name, value in _pairs(temperatures, "--temperature"):
+        planner = planner.vary(name, temperature=_number(value, "--temperature"))
+    for name, value in _pairs(prompts, "--prompt"):
+        planner = planner.vary(name, prompt=Path(value))
+    if pool.offline:
+        _note(_OFFLINE)
+    return planner
+
+
+def _printed(job: Job, what: str) -> int:
+    print_job(job, what)
+    return EXIT_OK if all(row.state != "failed" for row in job.rows) else EXIT_FAILED
 
 
 @app.command(help="Check character cards of any origin (JSON, PNG).")

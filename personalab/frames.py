@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from personalab.calendar_files import load_calendar
+from personalab.calendars import Calendar, Slot
+from personalab.config import load_settings
+from personalab.errors import OutputError
+from personalab.personas import persona_id
 from personalab.runs import Run, StageRecord, find_runs
 from personalab.schemas import ExampleTweets, Tweet
+from personalab.tweet_files import find_tweets
 from personalab.tweet_text import weighted_length
+from personalab.tweets import Tweets, WrittenTweet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,7 +44,7 @@ STAGE_COLUMNS: dict[str, Callable[[Run, StageRecord], Any]] = {
     "stage": lambda run, record: record.stage,
     "status": lambda run, record: record.status,
     "model": lambda run, record: record.reply.model if record.reply else None,
-    "temperature": lambda run, record: record.request.sampling.temperature if record.request else None,
+    "temperature": lambda run, record: _temperature(record),
     "prompt": lambda run, record: record.prompt,
     "prompt_sha256": lambda run, record: record.prompt_sha256,
     "cached": lambda run, record: record.reply.cached if record.reply else None,
@@ -47,12 +56,51 @@ STAGE_COLUMNS: dict[str, Callable[[Run, StageRecord], Any]] = {
     "error": lambda run, record: record.error.message if record.error else None,
 }
 
-TWEET_COLUMNS: dict[str, Callable[[Run, Tweet], Any]] = {
+EXAMPLE_COLUMNS: dict[str, Callable[[Run, Tweet], Any]] = {
+    "source": lambda run, tweet: "example",
     "run": lambda run, tweet: run.name,
+    "file": lambda run, tweet: None,
     "persona": lambda run, tweet: run["core_persona"].name,
+    "persona_id": lambda run, tweet: persona_id(run["core_persona"], run.brief),
+    "date": lambda run, tweet: None,
+    "time_of_day": lambda run, tweet: None,
     "content_type": lambda run, tweet: tweet.content_type,
+    "topic": lambda run, tweet: None,
+    "mood": lambda run, tweet: None,
     "text": lambda run, tweet: tweet.text,
     "weighted_length": lambda run, tweet: weighted_length(tweet.text),
+    "model": lambda run, tweet: run.model,
+    "temperature": lambda run, tweet: _temperature(run.stages["example_tweets"]),
+    "prompt": lambda run, tweet: run.stages["example_tweets"].prompt,
+}
+
+TWEET_COLUMNS: dict[str, Callable[[Path, Tweets, WrittenTweet], Any]] = {
+    "source": lambda path, tweets, tweet: "calendar",
+    "run": lambda path, tweets, tweet: None,
+    "file": lambda path, tweets, tweet: path.name,
+    "persona": lambda path, tweets, tweet: tweets.persona,
+    "persona_id": lambda path, tweets, tweet: tweets.persona_id,
+    "date": lambda path, tweets, tweet: tweet.date,
+    "time_of_day": lambda path, tweets, tweet: tweet.time_of_day,
+    "content_type": lambda path, tweets, tweet: tweet.content_type,
+    "topic": lambda path, tweets, tweet: tweet.topic,
+    "mood": lambda path, tweets, tweet: tweet.mood,
+    "text": lambda path, tweets, tweet: tweet.text,
+    "weighted_length": lambda path, tweets, tweet: tweet.weighted_length,
+    "model": lambda path, tweets, tweet: tweet.request.model,
+    "temperature": lambda path, tweets, tweet: tweet.request.sampling.temperature,
+    "prompt": lambda path, tweets, tweet: tweet.request.prompt,
+}
+
+SLOT_COLUMNS: dict[str, Callable[[Calendar, Slot], Any]] = {
+    "persona": lambda calendar, slot: calendar.persona,
+    "persona_id": lambda calendar, slot: calendar.persona_id,
+    "date": lambda calendar, slot: slot.date,
+    "weekday": lambda calendar, slot: slot.date.strftime("%A"),
+    "time_of_day": lambda calendar, slot: slot.time_of_day,
+    "content_type": lambda calendar, slot: slot.content_type,
+    "topic": lambda calendar, slot: slot.topic,
+    "mood": lambda calendar, slot: slot.mood,
 }
 
 
@@ -67,14 +115,67 @@ def stages_df(runs: Runs) -> pd.DataFrame:
     return _frame(rows, STAGE_COLUMNS)
 
 
-def tweets_df(runs: Runs) -> pd.DataFrame:
-    """One row per example tweet."""
+def tweets_df(source: Runs | None = None) -> pd.DataFrame:
+    """One row per tweet: of a folder of tweet files (`outputs/tweets` if none is given), or the example tweets of runs.
+
+    `source` says which of the two; columns that the other kind does not have are empty. Dates are days (datetime64).
+    """
+    import pandas as pd
+
+    folder = load_settings().outputs / "tweets" if source is None else source
     rows = []
+    if isinstance(folder, Path | str):
+        if not Path(folder).is_dir():
+            raise OutputError(f"there is no folder {folder}: write tweets with personalab tweets PERSONA")
+        for path, tweets in find_tweets(folder):
+            rows += [_row(TWEET_COLUMNS, path, tweets, tweet) for tweet in tweets.tweets]
+    for run in _each(folder):
+        examples = run.outputs.get("example_tweets")
+        if isinstance(examples, ExampleTweets):
+            rows += [_row(EXAMPLE_COLUMNS, run, tweet) for tweet in examples.tweets]
+    frame = _frame(rows, TWEET_COLUMNS)
+    frame["date"] = pd.to_datetime(frame["date"])
+    return frame
+
+
+def slots_df(calendars: Calendar | Iterable[Calendar] | Path | str) -> pd.DataFrame:
+    """One row per slot of a calendar, of several, or of a folder of them."""
+    import pandas as pd
+
+    if isinstance(calendars, Calendar):
+        calendars = [calendars]
+    elif isinstance(calendars, Path | str):
+        calendars = [load_calendar(path) for path in sorted(Path(calendars).glob("*.json"))]
+    frame = _frame(
+        [_row(SLOT_COLUMNS, each, slot) for each in calendars for slot in each.slots], SLOT_COLUMNS
+    )
+    frame["date"] = pd.to_datetime(frame["date"])
+    return frame
+
+
+def in_flight_df(runs: Runs) -> pd.DataFrame:
+    """One row per moment at which the number of requests in flight changed.
+
+    `seconds` since the first request, `in_flight` from then on. Only what was sent counts, not what came from the cache.
+    """
+    changes: Counter[float] = Counter()
     for run in _each(runs):
-        tweets = run.outputs.get("example_tweets")
-        if isinstance(tweets, ExampleTweets):
-            rows += [_row(TWEET_COLUMNS, run, tweet) for tweet in tweets.tweets]
-    return _frame(rows, TWEET_COLUMNS)
+        for record in run.stages.values():
+            if record.reply and not record.reply.cached:
+                for begin, end in record.reply.spans:
+                    changes[begin] += 1
+                    changes[end] -= 1
+    moments = sorted(changes)
+    levels = itertools.accumulate(changes[moment] for moment in moments)
+    rows = [
+        {"seconds": round(moment - moments[0], 4), "in_flight": level}
+        for moment, level in zip(moments, levels, strict=True)
+    ]
+    return _frame(rows, ("seconds", "in_flight"))
+
+
+def _temperature(record: StageRecord) -> float | None:
+    return record.request.sampling.temperature if record.request else None
 
 
 def _each(runs: Runs) -> Iterable[Run]:
@@ -87,7 +188,7 @@ def _row(columns: dict[str, Callable[..., Any]], *values: Any) -> dict[str, Any]
     return {name: column(*values) for name, column in columns.items()}
 
 
-def _frame(rows: list[dict[str, Any]], columns: dict[str, Callable[..., Any]]) -> pd.DataFrame:
+def _frame(rows: list[dict[str, Any]], columns: Iterable[str]) -> pd.DataFrame:
     import pandas as pd
 
     return pd.DataFrame(rows, columns=list(columns))

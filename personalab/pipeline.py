@@ -24,6 +24,7 @@ from personalab.cache import Difference, Why, differences, identity
 from personalab.config import WINDOW_SPARE
 from personalab.errors import AccessRefused, ConfigError, PersonalabError, unknown
 from personalab.images import open_picture, read_image
+from personalab.loops import first_error
 from personalab.names import slug
 from personalab.pool import LLMPool
 from personalab.records import Picture, Request
@@ -343,7 +344,7 @@ class Pipeline:
                 for stage in self.stages:
                     tasks[stage.name] = group.create_task(follow(stage))
         except BaseExceptionGroup as errors:
-            raise _first(errors) from None
+            raise first_error(errors) from None
         return {name: task.result() for name, task in tasks.items()}
 
     async def _run_stage(
@@ -383,13 +384,6 @@ def _skipped(stage: Stage, need: str, now: float) -> StageRecord:
         stage=stage.name, status="skipped", prompt=stage.prompt.name, prompt_sha256=stage.prompt.sha256,
         error=error, started=round(now, 6), ended=round(now, 6),
     )  # fmt: skip
-
-
-def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = errors
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def _counted(run: Run) -> Run:

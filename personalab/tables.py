@@ -13,6 +13,7 @@ from personalab.views import plain
 
 if TYPE_CHECKING:
     from personalab.batches import Row
+    from personalab.jobs import Job
     from personalab.pool import PoolCounts
 
 ROWS_SHOWN = 40
@@ -89,10 +90,26 @@ def print_persona_json(rows: Iterable[Row]) -> None:
     print(json.dumps(listed, indent=1))  # ASCII, so that no name can hold what a terminal obeys
 
 
-def print_files(title: str, rows: Sequence[Sequence[object]], words: list[str], numbers: list[str]) -> None:
-    """A table of files that were written: columns of words, columns of numbers, and the file."""
-    if rows:
-        _print_table(title, words, numbers, [[*row[:-1], shorter(row[-1])] for row in rows])
+def print_job(job: Job, what: str) -> None:
+    """A table of calendars or tweets, a row a persona; errors on standard error; a summary. `what` is counted."""
+    shown = job.rows if len(job.rows) <= ROWS_SHOWN else [row for row in job.rows if row.error]
+    if shown:
+        _print_table(
+            job.kind,
+            ["persona", "month", "status"],
+            [what, "missing"],
+            [
+                [row.persona, row.month, {"made": "done"}.get(row.state, row.state), row.made, row.missing,
+                 shorter(row.file)]
+                for row in shown
+            ],
+        )  # fmt: skip
+    for row in job.rows:
+        if row.error:
+            print(plain(f"{row.persona}: {row.error}"), file=sys.stderr)
+    whole = sum(row.state != "failed" for row in job.rows)
+    made = sum(row.made for row in job.rows)
+    print_summary(f"{made} {what} for {whole} of {len(job.rows)} personas", job.counts, job.seconds)
 
 
 def _print_table(title: str, words: list[str], numbers: list[str], rows: Iterable[Sequence[object]]) -> None:

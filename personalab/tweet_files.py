@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -16,6 +17,8 @@ from personalab.files import write_new
 from personalab.names import slug
 from personalab.records import explain
 from personalab.tweets import Tweets
+
+_NAME = re.compile(r".+_\d{8}T\d{6}_\d{6}Z(-\d+)?\.json")
 
 
 def save_tweets(tweets: Tweets, folder: Path | str) -> Path:
@@ -46,8 +49,10 @@ def load_tweets(path: Path | str) -> Tweets:
 
 
 def find_tweets(folder: Path | str) -> Iterator[tuple[Path, Tweets]]:
-    """The files of tweets in a folder, by name. Another file is left out with a warning."""
-    for path in sorted(Path(folder).glob("*Z*.json")):
+    """The files of tweets in a folder, told by their names. One that cannot be read is left out with a warning."""
+    for path in sorted(Path(folder).glob("*.json")):
+        if not _NAME.fullmatch(path.name):
+            continue
         try:
             yield path, load_tweets(path)
         except OutputError as error:

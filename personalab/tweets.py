@@ -10,8 +10,6 @@ import datetime as dt
 import json
 from collections.abc import Sequence
 
-from pydantic import Field
-
 from personalab.calendars import Asking, Slot, alike, holidays_in
 from personalab.config import TWEET_LIKENESS_MAX
 from personalab.personas import Persona
@@ -87,7 +85,7 @@ class Tweets(Record):
     language: str
     instructions: str = ""
     tweets: tuple[WrittenTweet, ...] = ()
-    failed: tuple[Unwritten, ...] = Field(default=())
+    failed: tuple[Unwritten, ...] = ()
 
 
 def tweet_request(
