@@ -101,7 +101,8 @@ class Cache:
         if self.mode == "off":
             return
         entry = {"key": key, "stage": stage, "identity": what, "reply": reply.model_dump(mode="json")}
-        write_whole(self.path(key), json.dumps(entry, ensure_ascii=False, indent=1).encode())
+        # Not flushed: a slot is held meanwhile, and an entry that a power cut damages counts as none and is asked again.
+        write_whole(self.path(key), json.dumps(entry, ensure_ascii=False, indent=1).encode(), durable=False)
 
     def why(self, what: JsonObject, stage: str) -> Why:
         """What tells a request from the nearest stored call of its stage. Reads the whole folder."""

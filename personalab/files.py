@@ -15,16 +15,17 @@ _PART = ".part"
 _PART_SECONDS = 3600.0
 
 
-def write_whole(path: Path, content: bytes) -> Path:
+def write_whole(path: Path, content: bytes, *, durable: bool = True) -> Path:
     """Write a file so that a reader sees the old content or the new, never a part, also after a crash.
 
-    Written to a temporary file in the same folder, flushed to disk, then renamed over. Gives the path back.
+    Written to a temporary file in the same folder, flushed to disk, then renamed over. Gives the path back. Without
+    `durable` the flush is left out: nothing is lost when the process dies, only when the whole machine does.
 
     Raises:
         OutputError: the folder cannot be made or written.
     """
     try:
-        part = _part(path.parent, content)
+        part = _part(path.parent, content, durable)
         try:
             part.replace(path)
         except BaseException:
@@ -67,8 +68,8 @@ def clear_parts(folder: Path) -> None:
                 part.unlink()
 
 
-def _part(folder: Path, content: bytes) -> Path:
-    """A temporary file in the folder with the content, on disk. Its ending is nobody's, so no search finds it."""
+def _part(folder: Path, content: bytes, durable: bool = True) -> Path:
+    """A temporary file in the folder with the content. Its ending is nobody's, so no search finds it."""
     folder.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=folder, prefix=".", suffix=_PART)
     part = Path(name)
@@ -76,7 +77,8 @@ def _part(folder: Path, content: bytes) -> Path:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         part.chmod(0o666 & ~_UMASK)  # mkstemp lets only the owner read
     except BaseException:
         part.unlink(missing_ok=True)

@@ -17,6 +17,7 @@ from pydantic import SecretStr
 
 from personalab import config
 from personalab.cache import Cache, CacheMode, Why, identity, key_of
+from personalab.claims import claims_in
 from personalab.config import OFFLINE_MODEL, OPENAI_URL, Settings, load_settings
 from personalab.dialect import Dialect, asked_again, is_about_pictures
 from personalab.errors import (
@@ -80,6 +81,10 @@ class Delivery(Record):
 
     wire: WireReply
     not_applied: tuple[str, ...]
+
+
+Keep = Callable[[Reply], Awaitable[None]]
+Settle = Callable[[Delivery], Awaitable[Reply | ReplyError]]
 
 
 class LLMPool:
@@ -183,12 +188,14 @@ class LLMPool:
             return reply
 
         async def work() -> Reply:
-            # Between the look above and now somebody may have finished the same work.
-            if reply := self._cached(key, check):
-                return reply
-            reply = await self._ask(request, check)
+            if self.cache.mode != "use":
+                return await self._ask(request, check, keep)
+            # Between the look above and now somebody may have finished the same work, here or in another process.
+            async with claims_in(self.cache.folder).claim(key, lambda: self._cached(key, check)) as done:
+                return done or await self._ask(request, check, keep)
+
+        async def keep(reply: Reply) -> None:
             await self._store(key, what, request.stage, reply)
-            return reply
 
         reply, shared = await self._flights.once(key, work)
         if shared or reply.cached:
@@ -229,23 +236,35 @@ class LLMPool:
         except OutputError as error:  # a reply that was paid is not thrown away for it
             warnings.warn(f"replies are not kept: {error}", NotKept, stacklevel=2)
 
-    async def _ask(self, request: Request, check: Check | None) -> Reply:
+    async def _ask(self, request: Request, check: Check | None, keep: Keep) -> Reply:
         asked, usage, spans = request, Usage(), list[Span]()
         error: ReplyError | None = None
+
+        async def settle(delivery: Delivery) -> Reply | ReplyError:
+            # Still inside the gate: what is paid is on disk before the next request may be sent, so that after a kill
+            # at most as many are paid again as were in flight.
+            nonlocal usage
+            usage += delivery.wire.usage
+            try:
+                _judge(delivery.wire, request, check)
+            except ReplyError as unusable:
+                unusable.text = delivery.wire.text
+                return unusable
+            reply = self._reply(delivery, spans, usage)
+            await keep(reply)
+            return reply
+
         for _ in range(self._asks_max):
             try:
-                delivery = await self._deliver(asked, spans)
-                usage += delivery.wire.usage
-                _judge(delivery.wire, request, check)
-            except ReplyInvalid as invalid:
-                error, asked = invalid, asked_again(request, delivery.wire.text, invalid.problem)
-            except ReplyError as unusable:
-                error, asked = unusable, request
+                outcome = await self._deliver(asked, spans, settle)
             except PersonalabError as failed:
                 failed.usage, failed.attempts = usage, len(spans)
                 raise
-            else:
-                return self._reply(delivery, spans, usage)
+            if isinstance(outcome, Reply):
+                return outcome
+            error, asked = outcome, request
+            if isinstance(error, ReplyInvalid):
+                asked = asked_again(request, error.text, error.problem)
         assert error is not None  # asks_max is at least 1
         error.usage, error.attempts = usage, len(spans)
         self._count(failed=1)
@@ -264,8 +283,8 @@ class LLMPool:
             spans=tuple(spans),
         )
 
-    async def _deliver(self, request: Request, spans: list[Span]) -> Delivery:
-        """One answer: attempts with back-off, and the wording the endpoint takes. Each attempt's span is added."""
+    async def _deliver(self, request: Request, spans: list[Span], settle: Settle) -> Reply | ReplyError:
+        """One answer, settled: attempts with back-off, and the wording the endpoint takes. Each attempt's span is added."""
         model = self._model_of(request)
         pause = _Pause(self._attempts_max, self._patience_seconds)
         learnt, before = Dialect(), len(spans)
@@ -276,6 +295,7 @@ class LLMPool:
                     # Chosen only now: while this one waited, others may have learnt what the endpoint takes.
                     dialect = self._dialect(model).with_lessons(learnt)
                     wire = await self._attempt(request, model, dialect, spans)
+                    outcome = await settle(Delivery(wire=wire, not_applied=dialect.not_applied(request)))
             except RequestRefused as refusal:
                 if dialect == self._dialect(model).with_lessons(learnt):
                     learnt = self._reworded(dialect, refusal, request)
@@ -285,7 +305,7 @@ class LLMPool:
                     self._count(rate_limited=1)
                 await self._sleep(pause.after(error, len(spans) - before))
             else:
-                return Delivery(wire=wire, not_applied=dialect.not_applied(request))
+                return outcome
 
     async def _attempt(self, request: Request, model: str, dialect: Dialect, spans: list[Span]) -> WireReply:
         transport = self._connected()

@@ -22,7 +22,9 @@ LAYERS = [
     ["errors"],
     ["records", "tweet_text", "names", "tokens", "loops"],
     ["config", "files", "prices", "schemas"],
-    ["replies", "prompts", "cache", "flights", "gate", "dialect", "images", "card_format", "card_words"],
+    [
+        "replies", "prompts", "cache", "claims", "flights", "gate", "dialect", "images", "card_format", "card_words",
+    ],
     ["transport", "offline", "card_structure", "questions"],
     ["card_png", "card_lint"],
     ["card_checks", "cards", "pool", "stages"],

@@ -1,0 +1,109 @@
+"""Who is working on which key, among the processes that share a cache folder.
+
+One lock file a folder; a key is one byte of it, locked by the operating system, which frees it the moment its holder
+dies. So there is one open file however many keys are under way, and nothing to clean up afterwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows: work is shared within a process only
+    fcntl = None  # type: ignore[assignment]
+
+from personalab.records import Reply
+
+_POLL_FIRST_SECONDS, _POLL_MAX_SECONDS = 0.01, 0.2
+_OFFSET_DIGITS = 15  # hexadecimal: 60 bits fit a file offset
+
+
+class Claims:
+    """The claims of this process in one folder. Use `claims_in`, so that a folder has one however many pools there are.
+
+    POSIX locks belong to a process and end when it closes any handle of the file, so there must not be two.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / ".claims"
+        self._lock = threading.Lock()
+        self._mine: set[str] = set()
+        self._file: int | None = None
+
+    @asynccontextmanager
+    async def claim(self, key: str, look: Callable[[], Reply | None]) -> AsyncIterator[Reply | None]:
+        """The right to work on a key; or the reply, if another process finished it while this one waited.
+
+        If the other one dies or fails, exactly one of those who wait gets the right.
+        """
+        pause = _POLL_FIRST_SECONDS
+        while not self._taken(key):
+            await asyncio.sleep(pause)
+            pause = min(_POLL_MAX_SECONDS, 1.5 * pause)
+            if reply := look():
+                yield reply
+                return
+        try:
+            yield look()
+        finally:
+            self._release(key)
+
+    def _taken(self, key: str) -> bool:
+        with self._lock:
+            if key in self._mine:
+                return False
+            if fcntl is not None and (file := self._opened()) is not None:
+                try:
+                    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _offset(key))
+                except (BlockingIOError, PermissionError):
+                    return False
+                except OSError:  # a file system without locks: work is shared within this process only
+                    pass
+            self._mine.add(key)
+            return True
+
+    def _release(self, key: str) -> None:
+        with self._lock:
+            self._mine.discard(key)
+            if fcntl is not None and self._file is not None:
+                fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _offset(key))
+
+    def _opened(self) -> int | None:
+        """The lock file; None where the folder cannot be written, of which storing will warn."""
+        if self._file is None:
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+            except OSError:
+                return None
+        return self._file
+
+
+def claims_in(folder: Path) -> Claims:
+    """The claims of this process in a folder."""
+    with _registry_lock:
+        return _registry.setdefault(folder.absolute(), Claims(folder.absolute()))
+
+
+def _offset(key: str) -> int:
+    return int(key[:_OFFSET_DIGITS], 16)
+
+
+_registry: dict[Path, Claims] = {}
+_registry_lock = threading.Lock()
+
+
+def _after_fork() -> None:
+    # A child has none of its parent's locks.
+    global _registry, _registry_lock
+    _registry, _registry_lock = {}, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
