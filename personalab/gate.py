@@ -1,4 +1,5 @@
-"""How many requests are in flight at once, in all event loops and threads of this process.
+"""How many requests are in flight at once: in all event loops and threads of this process, and, by way of `slots`, in
+all processes of this machine.
 
 A 429 takes a slot away, each success gives a little of one back, and the refused request waits outside while the
 others go on. Only when nothing gets through any more does the gate close, until the endpoint's window has passed.
@@ -16,6 +17,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from personalab.errors import RateLimited
+from personalab.slots import Slots
 
 _RECOVERY = 5
 """Successes per slot of the limit that give one slot back."""
@@ -38,8 +40,12 @@ class _Turn:
 class Gate:
     """At most `limit` at once; fewer while the endpoint says that is too many."""
 
-    def __init__(self, limit: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, limit: int, slots: Slots | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.limit = limit
+        self._slots = slots
+        self._outside = 0  # let in here, waiting for another process to leave
         self._clock = clock
         self._lock = threading.Lock()
         self._in_flight = 0
@@ -52,7 +58,7 @@ class Gate:
     @property
     def in_flight(self) -> int:
         """Requests inside now."""
-        return self._in_flight
+        return self._in_flight - self._outside
 
     @property
     def allowed(self) -> int:
@@ -63,7 +69,7 @@ class Gate:
     def waiting(self) -> int:
         """Requests that wait for a place now."""
         with self._lock:
-            return sum(not turn.gone for _, _, turn in self._waiting)
+            return self._outside + sum(not turn.gone for _, _, turn in self._waiting)
 
     @asynccontextmanager
     async def slot(self, rank: int = 0) -> AsyncIterator[None]:
@@ -72,7 +78,10 @@ class Gate:
         What happens inside narrows or widens the gate.
         """
         await self._enter(rank)
+        place: int | None = None
         try:
+            if self._slots is not None:
+                place = await self._place(self._slots)
             yield
         except RateLimited as error:
             self._refused(error.retry_after)
@@ -80,7 +89,18 @@ class Gate:
         else:
             self._succeeded()
         finally:
+            if self._slots is not None and place is not None:
+                self._slots.free(place)
             self._leave()
+
+    async def _place(self, slots: Slots) -> int:
+        with self._lock:
+            self._outside += 1
+        try:
+            return await slots.take(self.limit)
+        finally:
+            with self._lock:
+                self._outside -= 1
 
     async def _enter(self, rank: int) -> None:
         with self._lock:

@@ -6,12 +6,12 @@ Knows nothing of stages or personas. In order: cache, single flight, gate, attem
 from __future__ import annotations
 
 import asyncio
-import random
 import threading
 import time
 import warnings
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
+from typing import Literal
 
 from pydantic import SecretStr
 
@@ -35,9 +35,11 @@ from personalab.errors import (
 )
 from personalab.flights import Flights
 from personalab.gate import Gate
+from personalab.pauses import Pause
 from personalab.prices import FREE, Price, price_of
 from personalab.records import JsonObject, Record, Reply, Request, Usage
 from personalab.replies import find_object
+from personalab.slots import Slots, slots_of
 from personalab.transport import OpenAITransport, Transport, WireReply, load_client
 
 Span = tuple[float, float]
@@ -51,6 +53,14 @@ class NotApplied(UserWarning):
 
 class NotKept(UserWarning):
     """The cache cannot be written, so a reply would be paid again."""
+
+
+class NotShared(UserWarning):
+    """The limit on requests at once holds for this process only, not for all of this machine."""
+
+
+GateScope = Literal["machine", "process"]
+"""Whose requests a limit counts: those of all processes of this machine, or of this one."""
 
 
 class PoolCounts(Record):
@@ -114,6 +124,7 @@ class LLMPool:
         attempts_max: int = config.ATTEMPTS_MAX,
         asks_max: int = config.ASKS_MAX,
         patience_seconds: float = config.PATIENCE_SECONDS,
+        gate: GateScope = "machine",
         prices: Mapping[str, Price] | None = None,
         transport: Transport | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -139,7 +150,7 @@ class LLMPool:
         self._sleep = sleep
         self._transport = transport
         self._prices = dict(prices or {})
-        self._gate = Gate(settings.max_concurrent)
+        self._gate = Gate(settings.max_concurrent, self._slots(gate))
         self._flights: Flights[Reply] = Flights()
         self._dialects: dict[str, Dialect] = {}
         self._lock = threading.Lock()
@@ -210,6 +221,20 @@ class LLMPool:
     def why(self, request: Request) -> Why:
         """Whether a request would be sent, and which part of its key differs from the nearest stored call."""
         return self.cache.why(self._identity(request), request.stage)
+
+    def _slots(self, gate: GateScope) -> Slots | None:
+        if gate == "process" or self.offline:  # each process has an embedded provider of its own
+            return None
+        secret = self._settings.api_key
+        try:
+            slots = slots_of(self.provider, secret.get_secret_value() if secret else "")
+        except OSError as error:
+            slots, why = None, str(error)
+        else:
+            why = "this system has no file locks of the kind needed"
+        if slots is None:
+            warnings.warn(f"max_concurrent holds for this process only: {why}", NotShared, stacklevel=3)
+        return slots
 
     def _identity(self, request: Request) -> JsonObject:
         return identity(request, self._model_of(request), self.provider)
@@ -286,7 +311,7 @@ class LLMPool:
     async def _deliver(self, request: Request, spans: list[Span], settle: Settle) -> Reply | ReplyError:
         """One answer, settled: attempts with back-off, and the wording the endpoint takes. Each attempt's span is added."""
         model = self._model_of(request)
-        pause = _Pause(self._attempts_max, self._patience_seconds)
+        pause = Pause(self._attempts_max, self._patience_seconds)
         learnt, before = Dialect(), len(spans)
         while True:
             dialect = learnt
@@ -381,43 +406,6 @@ class LLMPool:
             counts = self._counts
             update = {name: getattr(counts, name) + step for name, step in steps.items()}
             self._counts = counts.model_copy(update=update)
-
-
-class _Pause:
-    """How long to wait after a failed attempt, and when to give up."""
-
-    def __init__(self, attempts_max: int, patience_seconds: float) -> None:
-        self._attempts_left = attempts_max
-        self._patience_left = patience_seconds
-        self._backoff = config.BACKOFF_FIRST_SECONDS
-        self._floor = config.RETRY_AFTER_MIN_SECONDS
-
-    def after(self, error: ProviderError, attempts: int) -> float:
-        """Seconds to wait, or the error itself when nothing is gained by waiting.
-
-        A rate limit costs patience only: it says that the request is good and the time is not.
-        """
-        if not error.passing:
-            raise error
-        if not isinstance(error, RateLimited):
-            self._attempts_left -= 1
-        if error.retry_after is None:
-            wait = self._backoff
-            self._backoff = min(config.BACKOFF_MAX_SECONDS, 2 * self._backoff)
-        else:  # a server that says "0" again and again must not be asked without a pause
-            wait = max(error.retry_after, self._floor)
-            self._floor = min(config.BACKOFF_MAX_SECONDS, 2 * self._floor)
-        wait *= random.uniform(1, 1.25)  # so that requests refused together do not come back together
-        self._patience_left -= wait
-        if self._attempts_left <= 0 or self._patience_left < 0:
-            raise type(error)(
-                f"{error}; gave up after {attempts} attempts",
-                endpoint=error.endpoint,
-                model=error.model,
-                status=error.status,
-                retry_after=error.retry_after,
-            )
-        return wait
 
 
 def _judge(wire: WireReply, request: Request, check: Check | None) -> None:

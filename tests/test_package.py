@@ -21,7 +21,7 @@ PACKAGE = ROOT / "personalab"
 LAYERS = [
     ["errors"],
     ["records", "tweet_text", "names", "tokens", "loops"],
-    ["config", "files", "prices", "schemas"],
+    ["config", "files", "prices", "schemas", "slots"],
     [
         "replies", "prompts", "cache", "claims", "flights", "gate", "dialect", "images", "card_format", "card_words",
     ],

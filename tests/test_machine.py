@@ -1,0 +1,128 @@
+"""Several processes of one machine: one limit, one payment for the same request, nothing held by the dead."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from personalab.offline.faults import parse_faults
+from personalab.offline.server import OfflineServer
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="file locks of this kind are POSIX's"),
+]
+
+# Arguments: base URL, cache folder, cache mode, limit, first number, how many, seed of the order.
+CLIENT = """
+import asyncio, random, sys
+from personalab import LLMPool
+from personalab.records import Message, Request
+
+url, folder, mode, limit, first, many, seed = sys.argv[1:]
+numbers = list(range(int(first), int(first) + int(many)))
+random.Random(int(seed)).shuffle(numbers)
+pool = LLMPool(api_base=url, model="m", cache=mode, cache_dir=folder, max_concurrent=int(limit))
+
+async def main():
+    print("begun", flush=True)
+    requests = (Request(stage="x", messages=(Message(role="user", text=f"no {n}"),)) for n in numbers)
+    print(len(await asyncio.gather(*(pool.send(request) for request in requests))), flush=True)
+
+asyncio.run(main())
+"""
+
+
+@contextmanager
+def clients(
+    count: int, server: OfflineServer, folder: Path, **options: object
+) -> Iterator[list[subprocess.Popen[str]]]:
+    """Processes that ask at the same time; each ends by saying how many replies it has."""
+    given = {"mode": "use", "limit": 20, "many": 200, "apart": 0} | options
+    started = []
+    for number in range(count):
+        words = [given["mode"], given["limit"], number * given["apart"], given["many"], number]  # type: ignore[operator]
+        command = [sys.executable, "-c", CLIENT, server.base_url, str(folder), *map(str, words)]
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+    try:
+        for process in started:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "begun\n"
+        yield started
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
+
+
+def replies(process: subprocess.Popen[str]) -> int:
+    """How many a process got, once it has ended."""
+    said, _ = process.communicate(timeout=90)
+    return int(said or 0)
+
+
+def server_with(*fault: str, latency: str = "0.05") -> OfflineServer:
+    """A server in this process."""
+    return OfflineServer(parse_faults(fault=fault, latency=[latency]))
+
+
+def wait_until_received(server: OfflineServer, count: int) -> None:
+    """Until the server has seen so many requests."""
+    while server.ledger.received < count:
+        time.sleep(0.005)
+
+
+def test_four_processes_keep_one_limit(tmp_path: Path) -> None:
+    """The server never sees more than 20 at once, the limit is used, and every process gets all its replies."""
+    with server_with() as server, clients(4, server, tmp_path, mode="off", apart=1000) as four:
+        assert [replies(process) for process in four] == [200] * 4
+        assert server.ledger.in_flight_most == 20
+        assert server.ledger.received == 800
+
+
+def test_the_slots_of_the_dead_are_free(tmp_path: Path) -> None:
+    """A process is killed with every slot in its hands; another one then does all its work under the same limit."""
+    with server_with(latency="0.2") as server, clients(1, server, tmp_path, mode="off") as (first,):
+        wait_until_received(server, 20)
+        with clients(1, server, tmp_path, mode="off", many=60) as (second,):
+            first.kill()
+            assert replies(second) == 60
+    assert server.ledger.in_flight_most <= 40  # the killed one's calls end at the server only when it notices
+
+
+def test_processes_with_limits_of_their_own(tmp_path: Path) -> None:
+    """Together they never pass the higher limit."""
+    with server_with() as server:
+        with (
+            clients(1, server, tmp_path, mode="off", limit=3, many=40) as (low,),
+            clients(1, server, tmp_path, mode="off", limit=10) as (high,),
+        ):
+            assert (replies(low), replies(high)) == (40, 200)
+        assert server.ledger.in_flight_most <= 10
+
+
+def test_eight_processes_pay_once_though_two_are_killed(tmp_path: Path) -> None:
+    """The same 200 requests each, in different orders: 200 calls, and at most what the killed had in flight."""
+    with server_with() as server, clients(8, server, tmp_path / "cache") as eight:
+        wait_until_received(server, 60)
+        for process in eight[:2]:
+            process.kill()
+        assert [replies(process) for process in eight[2:]] == [200] * 6
+        assert 200 <= server.ledger.received <= 220
+
+
+def test_killed_and_started_again(tmp_path: Path) -> None:
+    """Killed at half of 360 calls: at most 20 are paid again."""
+    with server_with() as server:
+        with clients(1, server, tmp_path / "cache", many=360) as (first,):
+            wait_until_received(server, 180)
+            first.kill()
+        with clients(1, server, tmp_path / "cache", many=360) as (second,):
+            assert replies(second) == 360
+        assert server.ledger.received <= 380
