@@ -19,8 +19,8 @@ from personalab.files import write_whole
 from personalab.records import JsonObject, Record, Reply, Request
 
 CACHE_VERSION = 1
-CacheMode = Literal["use", "refresh", "off"]
-"""`use` reads and writes, `refresh` asks again and writes, `off` does neither."""
+CacheMode = Literal["use", "refresh", "replay", "off"]
+"""`use` reads and writes, `refresh` asks again and writes, `replay` reads and never sends, `off` does neither."""
 
 
 def identity(request: Request, model: str, provider: str) -> JsonObject:
@@ -85,20 +85,25 @@ class Cache:
         self.folder = folder
         self.mode = mode
 
+    @property
+    def reads(self) -> bool:
+        """Whether stored replies are taken."""
+        return self.mode in ("use", "replay")
+
     def path(self, key: str) -> Path:
         """Where the reply of a key lies, or would."""
         return self.folder / key[:2] / f"{key}.json"
 
     def get(self, key: str) -> Reply | None:
         """The stored reply, marked as cached; None if there is none. A damaged entry counts as none: it is asked again."""
-        if self.mode != "use":
+        if not self.reads:
             return None
         entry = _read(self.path(key))
         return _reply(entry, key)
 
     def put(self, key: str, what: JsonObject, stage: str, reply: Reply) -> None:
         """Store a reply."""
-        if self.mode == "off":
+        if self.mode in ("off", "replay"):
             return
         entry = {"key": key, "stage": stage, "identity": what, "reply": reply.model_dump(mode="json")}
         # Not flushed: a slot is held meanwhile, and an entry that a power cut damages counts as none and is asked again.
@@ -107,7 +112,7 @@ class Cache:
     def why(self, what: JsonObject, stage: str) -> Why:
         """What tells a request from the nearest stored call of its stage. Reads the whole folder."""
         key = key_of(what)
-        if self.mode != "use":
+        if not self.reads:
             return Why(key=key, cached=False, mode=self.mode)
         if _reply(_read(self.path(key)), key):
             return Why(key=key, cached=True)

@@ -7,6 +7,7 @@ PersonalabError
 ├── CardError                a card file that cannot be read
 │   └── CardInvalid          a card that breaks its specification; carries every problem
 ├── CacheError               the cache folder cannot be used
+├── NotRecorded              replay: a reply that would have to be paid; names what differs from the nearest
 ├── OutputError              a result that cannot be written or read
 ├── ProviderError            the endpoint did not answer as it should
 │   ├── ProviderUnreachable  no connection, a time-out or a server error, after every attempt
@@ -83,6 +84,14 @@ class CardInvalid(CardError):
 
 class CacheError(PersonalabError):
     """The cache folder cannot be used."""
+
+
+class NotRecorded(PersonalabError):
+    """Under replay, a request whose reply is not in the cache. `stage` is its label."""
+
+    def __init__(self, stage: str, why: str) -> None:
+        super().__init__(f"stage {stage}: replay never sends, and this is {why}")
+        self.stage = stage
 
 
 class OutputError(PersonalabError):

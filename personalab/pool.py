@@ -23,6 +23,7 @@ from personalab.dialect import Dialect, asked_again, is_about_pictures
 from personalab.errors import (
     ConfigError,
     ImagesUnsupported,
+    NotRecorded,
     OutputError,
     PersonalabError,
     ProviderError,
@@ -189,6 +190,7 @@ class LLMPool:
         `check` decides whether an answer fits; one that does not is asked again with what was wrong.
 
         Raises:
+            NotRecorded: `cache="replay"`, and the reply is not there.
             ProviderError: the endpoint cannot be reached, limits for too long, or refuses key, model or request.
             ReplyError: no answer that can be used, after asking again.
         """
@@ -197,6 +199,9 @@ class LLMPool:
         if reply := self._cached(key, check):
             self._count(cached=1)
             return reply
+        if self.cache.mode == "replay":
+            why = await asyncio.to_thread(self.cache.why, what, request.stage)
+            raise NotRecorded(request.stage, str(why).replace("it will be sent", "it would be sent"))
 
         async def work() -> Reply:
             if self.cache.mode != "use":

@@ -23,6 +23,7 @@ from personalab.errors import (
     ImagesUnsupported,
     KeyRefused,
     ModelNotFound,
+    NotRecorded,
     ProviderUnreachable,
     QuotaExhausted,
     RateLimited,
@@ -707,3 +708,13 @@ async def test_the_longest_chain_goes_first(provider: ScriptedProvider, make_poo
     begun = sorted(replies, key=lambda name: replies[name].spans[0])
     assert begun == ["one", "three", "four", "five", "two"]
     assert pool.waiting == 0
+
+
+async def test_replay_never_sends(provider: ScriptedProvider, make_pool: MakePool) -> None:
+    """What is stored is given; what is not is an error that names the stage and what differs."""
+    first = await make_pool().send(ask())
+    replaying = make_pool(cache="replay")
+    assert (await replaying.send(ask())).text == first.text
+    with pytest.raises(NotRecorded, match=r"stage mood: replay never sends(.|\n)*sampling.temperature"):
+        await replaying.send(ask(sampling=SamplingParams(temperature=0.5)))
+    assert len(provider.bodies) == 1
