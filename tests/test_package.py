@@ -23,7 +23,8 @@ LAYERS = [
     ["records", "tweet_text", "names", "tokens", "loops"],
     ["config", "files", "prices", "schemas", "slots"],
     [
-        "replies", "prompts", "cache", "claims", "flights", "gate", "dialect", "images", "card_format", "card_words",
+        "replies", "prompts", "cache", "claims", "flights", "gate", "pauses", "dialect", "images", "card_format",
+        "card_words",
     ],
     ["transport", "offline", "card_structure", "questions"],
     ["card_png", "card_lint"],
