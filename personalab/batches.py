@@ -17,9 +17,9 @@ from personalab.config import BATCH_NOTES_MAX
 from personalab.errors import CardInvalid, ImageError, PersonalabError
 from personalab.files import clear_parts
 from personalab.images import each_image, read_image
-from personalab.pool import LLMPool, PoolCounts
+from personalab.pool import LLMPool
 from personalab.progress import Tally, watch
-from personalab.records import Usage
+from personalab.records import PoolCounts, Usage
 from personalab.runs import Run, SavedRun, StageRecord, find_run, load_run
 from personalab.stages import Brief, Stage
 

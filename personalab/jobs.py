@@ -21,8 +21,8 @@ from personalab.config import CALENDAR_PART_DAYS, WINDOW_SPARE
 from personalab.errors import AccessRefused, CardError, ConfigError, OutputError, PersonalabError
 from personalab.personas import Persona, notice, open_persona
 from personalab.planner import Planner, chosen_slots
-from personalab.pool import PoolCounts
 from personalab.progress import Tally, watch
+from personalab.records import PoolCounts
 from personalab.tweet_files import save_tweets
 
 Item = TypeVar("Item")

@@ -38,7 +38,7 @@ from personalab.flights import Flights
 from personalab.gate import Gate
 from personalab.pauses import Pause
 from personalab.prices import FREE, Price, price_of
-from personalab.records import JsonObject, Record, Reply, Request, Usage
+from personalab.records import JsonObject, PoolCounts, Record, Reply, Request, Usage
 from personalab.replies import find_object
 from personalab.slots import Slots, slots_of
 from personalab.transport import OpenAITransport, Transport, WireReply, load_client
@@ -62,29 +62,6 @@ class NotShared(UserWarning):
 
 GateScope = Literal["machine", "process"]
 """Whose requests a limit counts: those of all processes of this machine, or of this one."""
-
-
-class PoolCounts(Record):
-    """What a pool has done so far. `usage` is what was paid, answers that did not fit included.
-
-    `cost` is what that was in US dollars: None as soon as something was paid whose price is unknown.
-    """
-
-    sent: int = 0
-    cached: int = 0
-    shared: int = 0
-    rate_limited: int = 0
-    failed: int = 0
-    usage: Usage = Usage()
-    cost: float | None = 0.0
-
-    def since(self, before: PoolCounts) -> PoolCounts:
-        """What was done after an earlier count."""
-        names = ("sent", "cached", "shared", "rate_limited", "failed")
-        steps = {name: getattr(self, name) - getattr(before, name) for name in names}
-        known = self.cost is not None and before.cost is not None
-        cost = self.cost - before.cost if known else None  # type: ignore[operator]
-        return PoolCounts(**steps, usage=self.usage - before.usage, cost=cost)
 
 
 class Delivery(Record):

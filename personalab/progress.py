@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from personalab.pool import PoolCounts
+from personalab.records import PoolCounts
 
 _TICK_SECONDS = 0.25
 _BAR_CELLS = 24

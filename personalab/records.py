@@ -59,6 +59,29 @@ def _sum(left: int | None, right: int | None) -> int | None:
     return None if left is None or right is None else left + right
 
 
+class PoolCounts(Record):
+    """What a pool has done so far. `usage` is what was paid, answers that did not fit included.
+
+    `cost` is what that was in US dollars: None as soon as something was paid whose price is unknown.
+    """
+
+    sent: int = 0
+    cached: int = 0
+    shared: int = 0
+    rate_limited: int = 0
+    failed: int = 0
+    usage: Usage = Usage()
+    cost: float | None = 0.0
+
+    def since(self, before: PoolCounts) -> PoolCounts:
+        """What was done after an earlier count."""
+        names = ("sent", "cached", "shared", "rate_limited", "failed")
+        steps = {name: getattr(self, name) - getattr(before, name) for name in names}
+        known = self.cost is not None and before.cost is not None
+        cost = self.cost - before.cost if known else None  # type: ignore[operator]
+        return PoolCounts(**steps, usage=self.usage - before.usage, cost=cost)
+
+
 class Picture(Record):
     """An image as it is sent: upright, without metadata, at most the configured size.
 

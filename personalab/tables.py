@@ -14,7 +14,7 @@ from personalab.views import plain
 if TYPE_CHECKING:
     from personalab.batches import Row
     from personalab.jobs import Job
-    from personalab.pool import PoolCounts
+    from personalab.records import PoolCounts
 
 ROWS_SHOWN = 40
 

@@ -33,6 +33,15 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 _MESSAGE_CHARACTERS = 400
+_LOOKED_AT_CHARACTERS = 20_000
+_HEAD_CHARACTERS = 6
+_TAIL_CHARACTERS = 4
+_REPLY_KEY_CHARACTERS = 12
+_CHARACTER = re.compile(
+    r"\\u00(?P<json>[0-9a-fA-F]{2})|%(?P<url>[0-9a-fA-F]{2})|&#x(?P<html>[0-9a-fA-F]{2});|&#(?P<decimal>\d{2,3});"
+    r"|\\?(?P<plain>.)",
+    re.DOTALL,
+)
 _QUOTA_CODES = (
     "insufficient_quota",
     "billing_hard_limit_reached",
@@ -105,11 +114,22 @@ class OpenAITransport:
         except (openai.OpenAIError, httpx2.HTTPError, OSError) as error:
             # The cause is left out on purpose: its traceback may hold what a server echoes of the key.
             raise self._translated(error, str(body.get("model"))) from None
-        return _wire_reply(content, self.endpoint, str(body.get("model")), self._key)
+        try:
+            return _wire_reply(content, str(body.get("model")), self._key)
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+            said = _short(content.decode("utf-8", "replace"), self._key)
+            del content  # it may echo the key, and a traceback can show local variables
+        # A gateway's page, an error in a 200, a body cut off: the same request may fare better.
+        raise ProviderUnreachable(
+            f"{self.endpoint}: answered 200 with something that is no chat completion: {said}",
+            endpoint=self.endpoint,
+            model=str(body.get("model")),
+            status=200,
+        )
 
     async def _client(self) -> AsyncOpenAI:
         keepers = _keepers.setdefault(asyncio.get_running_loop(), {})
-        name = (self.endpoint, self._key.get_secret_value(), self._timeout_seconds)
+        name = (self.endpoint, self._key, self._timeout_seconds)
         if name not in keepers:
             keepers[name] = Keeper(self._new_client(), ended=lambda: keepers.pop(name, None))
             await keepers[name].open()
@@ -177,34 +197,29 @@ class Keeper:
 
 # By loop, then by endpoint, key and timeout: pools that come and go in one loop share the client and its connections.
 # Not held by the pool, as a pool that is let go in the last moment of a loop could no longer close it.
-_keepers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, str, float], Keeper]] = (
+_keepers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, SecretStr, float], Keeper]] = (
     weakref.WeakKeyDictionary()
 )
 
 
-def _wire_reply(content: bytes, endpoint: str, model: str, key: SecretStr) -> WireReply:
-    try:
-        data = json.loads(content)
-        choice = data["choices"][0]
-        message = choice["message"]
-        usage = data.get("usage") or {}
-        return WireReply(
-            text=_whole(message.get("content")),
-            model=str(data.get("model") or model),
-            finish_reason=str(choice.get("finish_reason") or "stop"),
-            usage=Usage(
-                input_tokens=usage.get("prompt_tokens"), output_tokens=usage.get("completion_tokens")
-            ),
-            refusal=message.get("refusal") or None,
-        )
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        # A gateway's page, an error in a 200, a body cut off: the same request may fare better.
-        raise ProviderUnreachable(
-            f"{endpoint}: answered 200 with something that is no chat completion: {_short(content.decode('utf-8', 'replace'), key)}",
-            endpoint=endpoint,
-            model=model,
-            status=200,
-        ) from error
+def _wire_reply(content: bytes, model: str, key: SecretStr) -> WireReply:
+    data = json.loads(content)
+    choice = data["choices"][0]
+    message = choice["message"]
+    usage = data.get("usage") or {}
+    return WireReply(
+        text=_without(key, _whole(message.get("content"))),
+        model=_without(key, str(data.get("model") or model)),
+        finish_reason=_without(key, str(choice.get("finish_reason") or "stop")),
+        usage=Usage(input_tokens=usage.get("prompt_tokens"), output_tokens=usage.get("completion_tokens")),
+        refusal=_without(key, message.get("refusal") or "") or None,
+    )
+
+
+def _without(key: SecretStr, text: str) -> str:
+    """A reply without the key, for a server that echoes what it was sent; a key that is a common word stays."""
+    secret = key.get_secret_value()
+    return text.replace(secret, "[key]") if len(secret) >= _REPLY_KEY_CHARACTERS else text
 
 
 def _whole(content: Any) -> str:
@@ -241,7 +256,7 @@ def _from_status(error: Any, endpoint: str, model: str, key: SecretStr) -> Provi
         return ProviderUnreachable(f"{endpoint}: server error {status}: {said}", retry_after=wait, **about)
     refusal = RequestRefused(f"{endpoint}: request refused ({status}): {said}", **about)
     refusal.said = said
-    refusal.parameter = str(body["param"]) if body.get("param") else None
+    refusal.parameter = _short(str(body["param"]), key) if body.get("param") else None
     return refusal
 
 
@@ -266,9 +281,52 @@ def _asked_wait(headers: Mapping[str, str]) -> float | None:
         return None
 
 
-def _short(text: str, key: SecretStr | None = None) -> str:
-    secret = key.get_secret_value() if key else ""
-    if len(secret) >= 6:
-        text = text.replace(secret, "[key]")
-    text = " ".join(text.split())
+def _short(text: str, key: SecretStr) -> str:
+    text = " ".join(_masked(text[:_LOOKED_AT_CHARACTERS], key.get_secret_value()).split())
     return text if len(text) <= _MESSAGE_CHARACTERS else text[:_MESSAGE_CHARACTERS] + " …"
+
+
+def _masked(text: str, secret: str) -> str:
+    """Text without the key: as it is, escaped for JSON, HTML or a URL, or its beginning or end alone.
+
+    Servers that mask a key themselves still show so much of it ("sk-ab***yz09") that it can be recognised.
+    """
+    spans = [match.span() for match in _CHARACTER.finditer(text)]
+    plain = "".join(map(_unescaped, _CHARACTER.finditer(text)))
+    kept: list[str] = []
+    at = 0
+    while at < len(plain):
+        if length := _length_of_key(plain, at, secret):
+            kept.append("[key]")
+            at += length
+        else:
+            kept.append(text[slice(*spans[at])])
+            at += 1
+    return "".join(kept)
+
+
+def _length_of_key(text: str, at: int, secret: str) -> int:
+    """How many characters from here on are the key, its beginning or its end; 0 for none."""
+    alone = at == 0 or not text[at - 1].isalnum()
+    head = 0
+    while head < len(secret) and text.startswith(secret[: head + 1], at):
+        head += 1
+    if head >= _HEAD_CHARACTERS or (head == len(secret) and alone and _ends(text, at + head)):
+        return head
+    if not alone:
+        return 0
+    tails = (secret[start:] for start in range(1, len(secret) - _TAIL_CHARACTERS + 1))
+    return next((len(tail) for tail in tails if text.startswith(tail, at) and _ends(text, at + len(tail))), 0)
+
+
+def _ends(text: str, at: int) -> bool:
+    return at >= len(text) or not text[at].isalnum()
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    code = match["json"] or match["url"] or match["html"]
+    if code:
+        return chr(int(code, 16))
+    if match["decimal"]:
+        return chr(min(int(match["decimal"]), 0x10FFFF))
+    return match["plain"]

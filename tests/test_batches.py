@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PORTRAITS, ScriptedProvider, failure, picture_bytes, reply
+from conftest import ScriptedProvider, failure, picture_bytes, reply
 
 from personalab import LLMPool, Pipeline, load_run, read_card
 from personalab.errors import ConfigError, KeyRefused, OutputError
@@ -59,7 +59,9 @@ async def test_three_images_three_personas(pipeline: Pipeline, tmp_path: Path) -
     images, out = pictures(tmp_path / "in", 3), tmp_path / "out"
     batch = pipeline.run_many(images, out=out)
     async for run in batch:
-        assert load_run(out / f"{run.name}_run.json").brief.picture == run.brief.picture.model_copy(update={"data": b""})  # type: ignore[union-attr]
+        assert load_run(out / f"{run.name}_run.json").brief.picture == run.brief.picture.model_copy(
+            update={"data": b""}
+        )  # type: ignore[union-attr]
     assert all(belongs(out, image) for image in images)
     frame = batch.frame()
     assert list(frame["image"]) == [str(image) for image in images]
@@ -82,7 +84,13 @@ async def test_results_belong_to_their_images_in_any_order(
         drawn = chance.random()
         if drawn < 0.05:
             return failure(429, headers={"retry-after-ms": "5"})
-        return failure(503) if drawn < 0.1 else reply("{", finish_reason="length") if drawn < 0.15 else write(body)
+        return (
+            failure(503)
+            if drawn < 0.1
+            else reply("{", finish_reason="length")
+            if drawn < 0.15
+            else write(body)
+        )
 
     provider.wait, provider.script = wait, script
     async for _ in scripted.run_many(images, out=out):
@@ -135,9 +143,13 @@ async def test_half_finished_personas_go_on(
     assert list(frame["state"]) == ["failed", "failed"]
     shutil.rmtree(scripted.pool.cache.folder)
     provider.script, provider.bodies = write, []
-    frame = await scripted.run_many([*images, *pictures(tmp_path / "in", 1, 9)], out=out, retry_failed=True).finish()
+    frame = await scripted.run_many(
+        [*images, *pictures(tmp_path / "in", 1, 9)], out=out, retry_failed=True
+    ).finish()
     assert list(frame["state"]) == ["made", "made", "left"]
-    assert [body["response_format"]["json_schema"]["name"] for body in provider.bodies] == ["social_network"] * 2
+    assert [body["response_format"]["json_schema"]["name"] for body in provider.bodies] == [
+        "social_network"
+    ] * 2
 
 
 @pytest.mark.parametrize("lost", ["_persona.json", "_persona.png"])
@@ -217,7 +229,9 @@ async def test_folders_globs_and_generators(pipeline: Pipeline, tmp_path: Path) 
     assert list(each_image(tmp_path / "in")) == [tmp_path / "in" / "[odd].png", *images]
     assert list(each_image(str(tmp_path / "in" / "face*.png"))) == images
     assert list(each_image([tmp_path / "in" / "[odd].png"])) == [tmp_path / "in" / "[odd].png"]
-    frame = await pipeline.run_many((path for path in [*images, tmp_path / "no*.png"]), out=tmp_path / "o").finish()
+    frame = await pipeline.run_many(
+        (path for path in [*images, tmp_path / "no*.png"]), out=tmp_path / "o"
+    ).finish()
     assert list(frame["state"]) == ["made", "made", "made", "failed"]
     assert "cannot be read" in frame["error"][3]
     (tmp_path / "empty").mkdir()
@@ -246,7 +260,14 @@ async def test_results_that_cannot_be_written_stop_the_batch(pipeline: Pipeline,
 
 async def test_faulty_replies_end_as_whole_personas(tmp_path: Path) -> None:
     """Three of ten replies are a 429, a server error, a reset, cut off or of the wrong shape: every persona is whole."""
-    fault = ["rate_limit=0.06", "server_error=0.06", "reset=0.06", "cut_off=0.06", "wrong_shape=0.06", "retry_after=0.01"]
+    fault = [
+        "rate_limit=0.06",
+        "server_error=0.06",
+        "reset=0.06",
+        "cut_off=0.06",
+        "wrong_shape=0.06",
+        "retry_after=0.01",
+    ]
     with OfflineServer(parse_faults(fault=fault, latency=[])) as server:
         pool = LLMPool(api_base=server.base_url, model="personalab-offline", asks_max=8, attempts_max=12)
         frame = await Pipeline(pool).run_many(pictures(tmp_path / "in", 40), out=tmp_path / "out").finish()
@@ -265,13 +286,17 @@ def test_killed_at_any_moment_and_started_again(tmp_path: Path) -> None:
         command = [sys.executable, "-m", "personalab", "persona", str(tmp_path / "in")]
         for _ in range(kills):
             seen = server.ledger.received
-            process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            process = subprocess.Popen(
+                command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
             target = seen + chance.randrange(3, 30)
             while server.ledger.received < target and process.poll() is None:
                 time.sleep(0.002)
             process.send_signal(signal.SIGKILL)
             process.wait()
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=False)
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=100, check=False
+        )
         assert done.returncode == 0, done.stderr
         sent = server.ledger.received
     out = tmp_path / "outputs" / "personas"
@@ -281,7 +306,9 @@ def test_killed_at_any_moment_and_started_again(tmp_path: Path) -> None:
     assert 24 * 7 <= sent <= 24 * 7 + kills * limit
 
 
-async def test_no_more_tasks_than_the_window(provider: ScriptedProvider, scripted: Pipeline, tmp_path: Path) -> None:
+async def test_no_more_tasks_than_the_window(
+    provider: ScriptedProvider, scripted: Pipeline, tmp_path: Path
+) -> None:
     """Of a generator of images only those are taken that can be under way."""
     taken: list[Path] = []
     made = 0

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import traceback
+import urllib.parse
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ from personalab.errors import (
     KeyRefused,
     ModelNotFound,
     NotRecorded,
+    PersonalabError,
     ProviderUnreachable,
     QuotaExhausted,
     RateLimited,
@@ -544,6 +546,68 @@ async def test_the_key_is_nowhere(
     everything += "".join(path.read_text() for path in tmp_path.rglob("*") if path.is_file())
     assert "Bearer " + marker in str(provider.headers)
     assert marker not in everything
+
+
+KEY = "sk-MARKER/01+234=56789wxyz"
+
+
+@pytest.mark.parametrize(
+    ("key", "said", "told"),
+    [
+        (KEY, f"bad key {KEY}!", "bad key [key]!"),
+        (KEY, "bad key sk-MAR***wxyz, sk-...wxyz", "bad key [key]***[key], sk-...[key]"),
+        (KEY, "ends in 789wxyz.", "ends in [key]."),
+        (KEY, f"url ?k={urllib.parse.quote(KEY, safe='')}&a", "url ?k=[key]&a"),
+        (KEY, "json " + KEY.replace("/", "\\/"), "json [key]"),
+        (KEY, "json " + "".join(f"\\u{ord(mark):04x}" for mark in KEY), "json [key]"),
+        (KEY, "html " + KEY.replace("/", "&#47;").replace("+", "&#x2B;"), "html [key]"),
+        ("abc", "bad key abc, alphababc abcd", "bad key [key], alphababc abcd"),
+        ("x", "example 'x' exceeded", "example '[key]' exceeded"),
+        ("sk-local", "the localhost worker", "the localhost worker"),
+    ],
+)
+async def test_of_the_key_a_server_shows_nothing_is_left(
+    provider: ScriptedProvider, make_pool: MakePool, key: str, said: str, told: str
+) -> None:
+    """Not escaped, not in part; and a short key does not make other words unreadable."""
+    provider.script = lambda body: failure(401, said)
+    with pytest.raises(KeyRefused) as caught:
+        await make_pool(api_key=key).send(ask())
+    assert f"(401): {told}; check" in str(caught.value)
+
+
+async def test_no_traceback_with_variables_shows_the_key(
+    provider: ScriptedProvider, make_pool: MakePool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the server echoes it in: an error, a page, a good answer; and when no client can be made."""
+    pool = make_pool(api_key=KEY, attempts_max=1)
+    shown = ""
+
+    async def told(question: str) -> str:
+        try:
+            reply = await pool.send(ask(question))
+        except (PersonalabError, ZeroDivisionError) as error:
+            lines = traceback.TracebackException.from_exception(error, capture_locals=True).format()
+            return "".join(lines) + repr(vars(error))
+        return reply.model_dump_json()
+
+    for answer in (
+        lambda body: failure(401, f"no {KEY}"),
+        lambda body: failure(400, f"no {KEY}", param=KEY),
+        lambda body: failure(500, f"{KEY}"),
+        lambda body: web.Response(text=f"<html>{KEY}</html>"),
+        lambda body: web.json_response({"choices": [], "key": KEY}),
+        lambda body: reply(json.dumps({"your key": KEY}), model=KEY),
+        lambda body: reply("no", refusal=KEY),
+    ):
+        provider.script = answer
+        shown += await told(str(len(shown)))
+    monkeypatch.setattr("personalab.transport.OpenAITransport._new_client", lambda self: 1 / 0)
+    monkeypatch.setattr("personalab.transport._keepers", {})
+    shown += await told("again")
+    assert "ZeroDivisionError" in shown
+    assert "[key]" in shown
+    assert "MARKER" not in shown + "".join(p.read_text() for p in tmp_path.rglob("*") if p.is_file())
 
 
 async def test_replies_with_half_a_character_are_kept(
