@@ -82,7 +82,7 @@ def _core_html(core: CorePersona) -> str:
     head = f"<h3>{escape(core.name)}, {core.age}</h3>"
     where = f'<p class="dim">{escape(core.occupation)} · {escape(core.location)}</p>'
     tags = "".join(f'<span class="tag">{escape(tag)}</span>' for tag in core.tags)
-    greetings = "".join(f"<p>{escape(text)}</p><hr>" for text in core.alternate_greetings)
+    greetings = "<hr>".join(f"<p>{escape(text)}</p>" for text in core.alternate_greetings)
     return (
         f"{head}{where}<div>{tags}</div><p>{escape(core.description)}</p>"
         + _folded("Personality", f"<p>{escape(core.personality)}</p>")

@@ -166,6 +166,7 @@ async def test_a_run_shows_itself(run: Run) -> None:
         assert shown.replace("'", "&#x27;") in html
         assert shown in text
     assert "portrait=" not in repr(run)
+    assert "<hr></details>" not in html
 
 
 async def test_a_failed_run_never_replaces_a_good_one(pipeline: Pipeline, tmp_path: Path) -> None:
