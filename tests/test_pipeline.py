@@ -110,6 +110,8 @@ async def test_a_failed_stage_leaves_the_others(provider: ScriptedProvider, scri
     assert [name for name in NAMES if name not in run.outputs] == ["social_network"]
     assert run.stages["social_network"].error is not None
     assert run.errors[0].startswith("stage social_network: close_friends: ")
+    assert run.stages["social_network"].sent > 1
+    assert run.calls == len(provider.bodies)
     assert "try a stronger model" in run.errors[0]
     assert "social_network" not in run.card.extensions["personalab"]
     assert run.card.extensions["personalab"]["provenance"]["missing"] == ["social_network"]
