@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import regex
 from pydantic import ValidationError
 
 from personalab.cards import CharacterCard, read_card
@@ -18,6 +19,7 @@ from personalab.schemas import (
     BookEntry,
     CharacterBook,
     CorePersona,
+    Relation,
     SocialNetwork,
     StageOutput,
     TweetStrategy,
@@ -26,6 +28,7 @@ from personalab.stages import Brief
 
 _CORE = ("name", "age", "occupation", "location", "description", "personality")
 EXTENSION_VERSION = 1
+_FULL_WIDTH = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}]")
 CREATOR = "personalab"
 
 _NOTICES = {
@@ -207,10 +210,16 @@ def _people(core: CorePersona, network: StageOutput | None) -> Iterator[BookEntr
             if len(first) >= 3 and first.casefold() not in family_name_of
             else [person.name]
         )
-        content = (
-            f"{person.name} ({person.age}): {person.relation}. {person.backstory} {person.current_status}"
+        yield BookEntry.model_construct(
+            name=person.name, keys=tuple(dict.fromkeys(keys)), content=_about(person)
         )
-        yield BookEntry.model_construct(name=person.name, keys=tuple(dict.fromkeys(keys)), content=content)
+
+
+def _about(person: Relation) -> str:
+    relation = person.relation.rstrip(".。")
+    if _FULL_WIDTH.search(person.backstory):
+        return f"{person.name}（{person.age}）：{relation}。{person.backstory}{person.current_status}"
+    return f"{person.name} ({person.age}): {relation}. {person.backstory} {person.current_status}"
 
 
 def _entry(number: int, entry: BookEntry, keys: list[str]) -> JsonObject:

@@ -57,6 +57,13 @@ async def test_languages(pipeline: Pipeline, language: str) -> None:
     assert [problem for problem in problems if problem.level == "error" or problem.check == 23] == []
 
 
+async def test_a_chinese_card_has_chinese_punctuation(pipeline: Pipeline) -> None:
+    """Also where the card is put together from several fields."""
+    run = await Pipeline(pipeline.pool, language="中文").run(TURBAN)
+    contents = [entry["content"] for entry in run.card.v2()["data"]["character_book"]["entries"]]
+    assert [content for content in contents if set(content) & set("().:,!?")] == []
+
+
 async def test_other_pictures_other_people(pipeline: Pipeline) -> None:
     """Each portrait becomes somebody else, and the same picture the same."""
     images = sorted(PORTRAITS.glob("*.png"))
