@@ -48,7 +48,9 @@ _QUOTA_CODES = (
     "billing_not_active",
     "insufficient_balance",
 )
-_KEY_WORDS = re.compile(r"invalid[ _]api[ _]key|api key not valid|incorrect api key", re.IGNORECASE)
+_KEY_WORDS = re.compile(
+    r"invalid[ _]api[ _]key|api key not valid|incorrect api key|no connected db", re.IGNORECASE
+)
 _MODEL_WORDS = re.compile(
     r"model_not_found|invalid model name|unknown model|model\b[^.]{0,80}(not found|does ?n[o']t exist)",
     re.IGNORECASE,

@@ -316,6 +316,7 @@ async def test_a_server_with_fewer_slots_is_found_out(
         (failure(400, "Invalid model name passed in model=x. Call /v1/models"), ModelNotFound),
         (failure(400, "The model `x` does not exist", code="model_not_found"), ModelNotFound),
         (failure(400, "API key not valid. Please pass a valid API key."), KeyRefused),
+        (failure(400, "No connected db.", type="no_db_connection", code="400"), KeyRefused),
         (failure(402), QuotaExhausted),
         (failure(429, code="insufficient_quota"), QuotaExhausted),
         (failure(400, "bad"), RequestRefused),
