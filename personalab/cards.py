@@ -279,7 +279,7 @@ def _card_in_png(content: bytes, name: str) -> bytes:
         raise CardError(name, f"is a damaged PNG: {error}; export or download it again") from error
     keyword = "ccv3" if "ccv3" in found else "chara"
     if keyword not in found:
-        where = f"in a {elsewhere} chunk, where the format has none" if elsewhere else "not in it"
+        where = f"in {elsewhere}, where the format has none" if elsewhere else "not in it"
         raise CardError(name, f"is a PNG, but the card is {where}; export it again from where it came")
     try:
         return card_png.from_base64(found[keyword])
