@@ -7,12 +7,14 @@ to 9 are in `card_structure`, 10 to 12 in `card_png`, 15 to 24 in `card_lint`.
 from __future__ import annotations
 
 from personalab.card_lint import check_text
-from personalab.card_png import check_png
+from personalab.card_png import SIGNATURE, check_png
 from personalab.card_structure import Problem, check_structure, error, shown
 from personalab.errors import CardInvalid
 from personalab.records import JsonObject
 
-__all__ = ["Problem", "check_card", "check_png", "require_valid"]
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+__all__ = ["Problem", "check_card", "check_carrier", "check_png", "require_valid"]
 
 
 def check_card(document: JsonObject) -> tuple[Problem, ...]:
@@ -21,6 +23,16 @@ def check_card(document: JsonObject) -> tuple[Problem, ...]:
         return (error(1, "document", f"is {shown(document)}", "give a JSON object"),)
     data = document.get("data")
     return (*check_structure(document), *(check_text(data) if isinstance(data, dict) else ()))
+
+
+def check_carrier(content: bytes) -> tuple[Problem, ...]:
+    """What is wrong with the file around a card, PNG or JSON."""
+    if content.startswith(SIGNATURE):
+        return check_png(content)
+    if content.startswith(_BYTE_ORDER_MARK):
+        reason = "begins with a byte order mark (BOM), which front ends refuse"
+        return (error(7, "json", reason, "save it as UTF-8 without BOM"),)
+    return ()
 
 
 def require_valid(document: JsonObject, source: str = "card") -> None:

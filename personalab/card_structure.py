@@ -6,6 +6,7 @@ a real front end was seen to break on, is an error; what users ask for is a warn
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import unicodedata
@@ -59,6 +60,7 @@ _LANGUAGE_CODE = re.compile(r"[a-z]{2}")
 _SECONDS_MAX = 10**11
 """Unix seconds of the year 5138; larger numbers are milliseconds."""
 
+_MAY_BE_EMPTY = ("a string", "an array of strings", "an array of objects", "an object")
 _SHOWN_CHARACTERS = 60
 
 
@@ -93,6 +95,8 @@ def shown(value: Any) -> str:
     """A value as a message can show it: one line, shortened, safe to print."""
     if isinstance(value, dict | list | tuple):  # their repr can be endless
         return f"an {'object' if isinstance(value, dict) else 'array'} of {len(value)}"
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
     text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
     return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"
 
@@ -154,7 +158,8 @@ def _fields(
             mend = f"make it {kind}" if field in required else f"make it {kind} or leave it out"
             yield error(number, f"{path}.{field}", f"is {shown(value[field])}", mend)
         elif field not in value and field in required:
-            yield error(check, f"{path}.{field}", "is missing", f"add it as {kind}; an empty one will do")
+            mend = f"add it as {kind}" + ("; an empty one will do" if kind in _MAY_BE_EMPTY else "")
+            yield error(check, f"{path}.{field}", "is missing", mend)
 
 
 def _check_name(data: JsonObject) -> Iterator[Problem]:

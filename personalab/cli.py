@@ -317,8 +317,7 @@ async def _all_of(batch: Batch) -> None:
 
 
 def _check_file(file: Path) -> bool:
-    from personalab.card_checks import check_card, check_png
-    from personalab.card_png import SIGNATURE
+    from personalab.card_checks import check_card, check_carrier
     from personalab.cards import read_card
     from personalab.errors import CardError
 
@@ -327,8 +326,7 @@ def _check_file(file: Path) -> bool:
     except CardError as error:
         _told(str(error), EXIT_FAILED)
         return False
-    content = file.read_bytes()
-    problems = (*check_card(card.document), *(check_png(content) if content.startswith(SIGNATURE) else ()))
+    problems = (*check_card(card.document), *check_carrier(file.read_bytes()))
     errors = sum(problem.level == "error" for problem in problems)
     about = f"{card.name} · {card.spec} · {card.token_counts()['total']} tokens"
     print(plain(f"{file}: {about} · {errors} errors, {len(problems) - errors} warnings"))

@@ -467,6 +467,19 @@ def test_languages_have_many_names(language: str, names: tuple[str, ...]) -> Non
         assert check_card(card) == (), name
 
 
+def test_problems_speak_json() -> None:
+    """A value is shown as it stands in the file, and nobody is told that an empty number will do."""
+    card = document()
+    in_book("entries", [{}])(card["data"])
+    card["data"]["name"] = None
+    said = {problem.path: str(problem) for problem in check_card(card)}
+    assert "is null; make it a string" in said["data.name"]
+    assert "an empty one will do" in said[f"{ENTRY}.keys"]
+    for field in ("enabled", "insertion_order"):
+        assert "is missing; add it as " in said[f"{ENTRY}.{field}"]
+        assert "empty" not in said[f"{ENTRY}.{field}"]
+
+
 def test_language_rules_are_silent_without_a_language() -> None:
     """Somebody else's Chinese card is not measured against English."""
     card = document(language="chinese")

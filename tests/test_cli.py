@@ -191,9 +191,11 @@ def test_cards_are_checked(tmp_path: Path) -> None:
     broken = json.loads(good.read_text())
     del broken["data"]["character_book"]["entries"][2]["keys"]
     (tmp_path / "broken.json").write_text(json.dumps(broken))
-    done = personalab("card", "missing.json", str(tmp_path / "broken.json"))
+    (tmp_path / "marked.json").write_bytes(b"\xef\xbb\xbf" + good.read_bytes())
+    done = personalab("card", "missing.json", str(tmp_path / "broken.json"), str(tmp_path / "marked.json"))
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
+    assert "error json: begins with a byte order mark" in done.stdout
     assert "data.character_book.entries[2].keys" in done.stdout
 
 
