@@ -19,7 +19,7 @@ PACKAGE = ROOT / "personalab"
 
 # From the bottom up. A module imports only from lower rows; `__init__` and `__main__` stand on top of all.
 LAYERS = [
-    ["errors"],
+    ["errors", "web_addresses"],
     ["records", "tweet_text", "names", "tokens", "loops"],
     ["config", "files", "prices", "schemas", "slots"],
     [
