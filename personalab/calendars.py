@@ -353,7 +353,9 @@ def holidays_in(country: str, month: str) -> dict[dt.date, str]:
     import holidays
 
     try:
-        known = holidays.country_holidays(country.upper(), years=int(month[:4]))
+        # In the country's own language: the library's default is that of whoever's machine it is.
+        language = holidays.country_holidays(country.upper()).default_language
+        known = holidays.country_holidays(country.upper(), years=int(month[:4]), language=language)
     except NotImplementedError:
         raise ConfigError(
             f"no holidays are known for {country!r}: give a country by its two letters, such as DE or CN"

@@ -180,13 +180,13 @@ class Planner:
         )
 
     async def _parts(self, plan: Plan, outline: CalendarOutline, on_answer: OnAnswer | None) -> list[_Part]:
-        """The parts of a month, worked out at once; one whose topics clash with the others' is asked again."""
+        """The parts of a month, worked out at once; one whose topics clash with those before it is asked again."""
         parts = plan.parts(outline)
         made = list(await together(self._part(plan, outline, days, on_answer) for days in parts))
         for at, days in enumerate(parts):
             for _ in range(ASKS_MAX - 1):
-                others = [slot for place, part in enumerate(made) if place != at for slot in part.slots]
-                clash = plan.clash([*others, *made[at].slots], days) if made[at].slots else None
+                known = [slot for part in made[: at + 1] for slot in part.slots]
+                clash = plan.clash(known, days) if made[at].slots else None
                 if clash is None:
                     break
                 made[at] = await self._part(plan, outline, days, None, (made[at].text, clash))
