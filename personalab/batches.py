@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
@@ -170,6 +170,13 @@ class Batch:
         """The rows in the order of the images, duplicates filled in."""
         by_place = {row.place: row for row in self.rows}
         return [_filled(by_place[place], by_place) for place in sorted(by_place)]
+
+    def runs(self) -> Iterator[Run]:
+        """The runs of the batch so far, in the order of the images, read again one by one from their files."""
+        for row in self.in_order():
+            if row.file and row.state in ("made", "kept"):
+                stem = Path(row.file).name.rsplit("_", 1)[0]
+                yield load_run(Path(row.file).with_name(f"{stem}_run.json"))
 
     def tally(self) -> Tally:
         """How far it is."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from personalab.errors import OutputError
 from personalab.personas import persona_id
 from personalab.runs import Run, StageRecord, find_runs
 from personalab.schemas import ExampleTweets, Tweet
-from personalab.tweet_files import find_tweets
+from personalab.tweet_files import find_tweets, load_tweets
 from personalab.tweet_text import weighted_length
 from personalab.tweets import Tweets, WrittenTweet
 
@@ -115,48 +115,57 @@ def stages_df(runs: Runs) -> pd.DataFrame:
     return _frame(rows, STAGE_COLUMNS)
 
 
-def tweets_df(source: Runs | None = None) -> pd.DataFrame:
-    """One row per tweet: of a folder of tweet files (`outputs/tweets` if none is given), or the example tweets of runs.
+def tweets_df(source: Runs | Sequence[Path | str] | None = None) -> pd.DataFrame:
+    """One row per tweet: of a folder of tweet files (`outputs/tweets` if none is given), of such files, or the example
+    tweets of runs.
 
     `source` says which of the two; columns that the other kind does not have are empty. Dates are days (datetime64).
-    """
-    import pandas as pd
 
-    folder = load_settings().outputs / "tweets" if source is None else source
-    rows = []
-    if isinstance(folder, Path | str):
-        if not Path(folder).is_dir():
-            raise OutputError(f"there is no folder {folder}: write tweets with personalab tweets PERSONA")
-        for path, tweets in find_tweets(folder):
-            rows += [_row(TWEET_COLUMNS, path, tweets, tweet) for tweet in tweets.tweets]
-    for run in _each(folder):
+    Raises:
+        OutputError: there is no such folder, or a file is no file of tweets.
+    """
+
+    if source is None:
+        source = load_settings().outputs / "tweets"
+    runs: Iterable[Run] = ()
+    if isinstance(source, Path | str):
+        if not Path(source).is_dir():
+            raise OutputError(f"there is no folder {source}: write tweets with personalab tweets PERSONA")
+        files, runs = find_tweets(source), find_runs(source)
+    else:
+        each = [source] if isinstance(source, Run) else list(source)
+        runs = [run for run in each if isinstance(run, Run)]
+        files = ((Path(path), load_tweets(path)) for path in each if isinstance(path, Path | str))
+    rows = [_row(TWEET_COLUMNS, path, tweets, tweet) for path, tweets in files for tweet in tweets.tweets]
+    for run in runs:
         examples = run.outputs.get("example_tweets")
         if isinstance(examples, ExampleTweets):
             rows += [_row(EXAMPLE_COLUMNS, run, tweet) for tweet in examples.tweets]
-    frame = _frame(rows, TWEET_COLUMNS)
-    frame["date"] = pd.to_datetime(frame["date"])
-    return frame
+    return _dated(_frame(rows, TWEET_COLUMNS))
 
 
-def slots_df(calendars: Calendar | Iterable[Calendar] | Path | str) -> pd.DataFrame:
-    """One row per slot of a calendar, of several, or of a folder of them."""
+def slots_df(calendars: Calendar | Iterable[Calendar | Path | str] | Path | str) -> pd.DataFrame:
+    """One row per slot: of a calendar or its file, of several, or of a folder of them."""
+    if isinstance(calendars, Path | str) and Path(calendars).is_dir():
+        calendars = sorted(Path(calendars).glob("*.json"))
+    listed = [calendars] if isinstance(calendars, Calendar | Path | str) else calendars
+    loaded = [each if isinstance(each, Calendar) else load_calendar(each) for each in listed]
+    return _dated(
+        _frame([_row(SLOT_COLUMNS, each, slot) for each in loaded for slot in each.slots], SLOT_COLUMNS)
+    )
+
+
+def _dated(frame: pd.DataFrame) -> pd.DataFrame:
     import pandas as pd
 
-    if isinstance(calendars, Calendar):
-        calendars = [calendars]
-    elif isinstance(calendars, Path | str):
-        calendars = [load_calendar(path) for path in sorted(Path(calendars).glob("*.json"))]
-    frame = _frame(
-        [_row(SLOT_COLUMNS, each, slot) for each in calendars for slot in each.slots], SLOT_COLUMNS
-    )
-    frame["date"] = pd.to_datetime(frame["date"])
-    return frame
+    return frame.assign(date=pd.to_datetime(frame["date"]))
 
 
-def in_flight_df(runs: Runs) -> pd.DataFrame:
+def in_flight_df(runs: Runs, idle_seconds: float = 30.0) -> pd.DataFrame:
     """One row per moment at which the number of requests in flight changed.
 
     `seconds` since the first request, `in_flight` from then on. Only what was sent counts, not what came from the cache.
+    Where nothing was in flight for more than `idle_seconds`, as between two starts of a batch, that time is left out.
     """
     changes: Counter[float] = Counter()
     for run in _each(runs):
@@ -165,12 +174,13 @@ def in_flight_df(runs: Runs) -> pd.DataFrame:
                 for begin, end in record.reply.spans:
                     changes[begin] += 1
                     changes[end] -= 1
+    rows, level, left_out = [], 0, 0.0
     moments = sorted(changes)
-    levels = itertools.accumulate(changes[moment] for moment in moments)
-    rows = [
-        {"seconds": round(moment - moments[0], 4), "in_flight": level}
-        for moment, level in zip(moments, levels, strict=True)
-    ]
+    for before, moment in itertools.pairwise([*moments[:1], *moments]):
+        if level == 0 and moment - before > idle_seconds:
+            left_out += moment - before - 1
+        level += changes[moment]
+        rows.append({"seconds": round(moment - moments[0] - left_out, 4), "in_flight": level})
     return _frame(rows, ("seconds", "in_flight"))
 
 

@@ -49,6 +49,15 @@ def test_notebooks_are_thin(path: Path) -> None:
     assert set(json.loads(path.read_text(encoding="utf-8"))["metadata"]) == {"kernelspec", "language_info"}
 
 
+HAT, TIE = (str(PORTRAITS / f"{name}.png") for name in ("felt_hat", "red_tie"))
+OTHERS = {
+    "00_quickstart": {"image": HAT},
+    "01_stages": {"image": HAT},
+    "04_batch_personas": {"images": [HAT, TIE], "max_concurrent": 3},
+    "05_calendar_and_tweets": {"images": [TIE], "month": "2027-02", "holidays": "CN", "count": 3},
+}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_papermill_runs_them_with_other_parameters(
@@ -59,8 +68,8 @@ def test_papermill_runs_them_with_other_parameters(
 
     monkeypatch.setenv("PERSONALAB_OUTPUTS", str(tmp_path / "outputs"))
     monkeypatch.setenv("UNRELATED_API_KEY", "sk-MARKER-12345")
-    parameters = {"image": str(PORTRAITS / "felt_hat.png"), "language": "中文"}
-    if path.stem.startswith("00"):
+    parameters = {"language": "中文", **OTHERS[path.stem]}
+    if path.stem.startswith(("00", "04")):
         parameters["out"] = str(tmp_path / "personas")
     executed = tmp_path / "executed.ipynb"
     papermill.execute_notebook(str(path), str(executed), parameters=parameters, progress_bar=False)
