@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel
+
 from personalab.calendar_files import load_calendar
 from personalab.calendars import Calendar, Slot
 from personalab.config import load_settings
@@ -21,6 +23,7 @@ from personalab.tweets import Tweets, WrittenTweet
 
 if TYPE_CHECKING:
     import pandas as pd
+    from pandas.io.formats.style import Styler
 
 Runs = Run | Iterable[Run] | Path | str
 """One run, several, or a folder of run files."""
@@ -186,6 +189,24 @@ def in_flight_df(runs: Runs, idle_seconds: float = 30.0) -> pd.DataFrame:
 
 def _temperature(record: StageRecord) -> float | None:
     return record.request.sampling.temperature if record.request else None
+
+
+def as_table(rows: pd.DataFrame | Iterable[BaseModel]) -> Styler:
+    """A frame, or outputs of a stage, as a table to read: text whole and on the left, the items of a list on lines."""
+    import pandas as pd
+
+    frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame([row.model_dump() for row in rows])
+    lines = frame.map(lambda cell: "\n".join(map(str, cell)) if isinstance(cell, list | tuple) else cell)
+    texts = list(lines.select_dtypes(exclude=["number", "bool"]).columns)
+    left: list[tuple[str, str | float]] = [("text-align", "left"), ("vertical-align", "top")]
+    wrapped: list[tuple[str, str | float]] = [("white-space", "pre-line"), ("overflow-wrap", "anywhere")]
+    return (
+        lines.style.format(escape="html", precision=2)
+        .format_index(escape="html", axis="columns")
+        .set_properties(subset=texts, **dict(left + wrapped))  # type: ignore[arg-type]
+        .set_table_styles([{"selector": "th", "props": left}])
+        .hide(axis="index")
+    )
 
 
 def _each(runs: Runs) -> Iterable[Run]:

@@ -5,6 +5,7 @@ Frozen and equal by content. They know nothing of files, networks or time zones;
 
 from __future__ import annotations
 
+from html import escape
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -137,6 +138,9 @@ class Request(Record):
             parts.append(f"── {message.role} ──\n{pictures}{message.text}")
         return "\n\n".join(parts)
 
+    def _repr_html_(self) -> str:
+        return text_html(str(self))
+
 
 class Reply(Record):
     """What came back.
@@ -157,6 +161,12 @@ class Reply(Record):
     endpoint: str = ""
     not_applied: tuple[str, ...] = ()
     spans: tuple[tuple[float, float], ...] = ()
+
+
+def text_html(text: str) -> str:
+    """Text for a notebook as it is, but wrapped between words, where printed text is cut within them."""
+    style = "white-space:pre-wrap;word-break:normal;overflow-wrap:anywhere;max-width:110ch"
+    return f'<pre style="{style}">{escape(text)}</pre>'
 
 
 def explain(error: ValidationError) -> str:

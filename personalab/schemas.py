@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from personalab.names import card_name_problem
+from personalab.records import text_html
 from personalab.tweet_text import TWEET_LENGTH_MAX, fits_in_tweet, weighted_length
 
 EXAMPLE_TWEETS = 8
@@ -94,6 +95,9 @@ class StageOutput(BaseModel):
     def __str__(self) -> str:
         """The output for reading: fields and lists indented, texts as they are."""
         return "\n".join(_readable(self.model_dump(mode="json")))
+
+    def _repr_html_(self) -> str:
+        return text_html(str(self))
 
 
 class CorePersona(StageOutput):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from html import escape
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from PIL import Image
 from personalab import LLMPool, Pipeline, Run, find_runs, load_run, read_card
 from personalab.errors import OutputError, PersonalabError
 from personalab.files import write_whole
+from personalab.frames import as_table, stages_df
 from personalab.records import Usage
 
 TURBAN = PORTRAITS / "teal_turban.png"
@@ -167,6 +169,33 @@ async def test_a_run_shows_itself(run: Run) -> None:
         assert shown in text
     assert "portrait=" not in repr(run)
     assert "<hr></details>" not in html
+
+
+async def test_tables_are_for_reading(run: Run) -> None:
+    """Text is whole and on the left, the items of a list stand on lines of their own, and HTML stays text."""
+    network = run["social_network"]
+    hostile = network.close_friends[0].model_copy(
+        update={"contact": "<script>", "memorable_moments": ("one moment", "two " * 99)}
+    )
+    html = as_table([hostile, *network.past_relationships]).to_html()
+    assert "&lt;script&gt;" in html
+    assert "one moment\n" + "two " * 99 in html
+    assert "text-align: left" in html
+    assert "age" in html
+    frame = as_table(stages_df(run)[["stage", "temperature", "cached"]]).to_html()
+    assert "0.85" in frame
+    assert "False" in frame
+
+
+async def test_prompts_and_outputs_show_themselves(run: Run) -> None:
+    """As text that is wrapped between words, escaped."""
+    request = run.stages["core_persona"].request
+    assert request is not None
+    for shown in (request, run["authenticity"], run["core_persona"]):
+        html = shown._repr_html_()
+        assert "word-break:normal" in html
+        assert escape(str(shown)) in html
+    assert "<START>" not in run["core_persona"]._repr_html_()
 
 
 async def test_a_failed_run_never_replaces_a_good_one(pipeline: Pipeline, tmp_path: Path) -> None:
