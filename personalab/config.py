@@ -103,6 +103,8 @@ class Settings(Record):
             raise ValueError("must be an address such as https://host:8000/v1")
         if parts.username or parts.password:
             raise ValueError("must not hold a name or password; give the key as OPENAI_API_KEY")
+        if parts.query or parts.fragment:  # messages and run files name the address
+            raise ValueError("must not hold anything after a '?' or '#'; give the key as OPENAI_API_KEY")
         return url.strip().rstrip("/")
 
     @property

@@ -641,6 +641,8 @@ def test_an_endpoint_needs_a_model(provider: ScriptedProvider, monkeypatch: pyte
         ({"api_base": "http://host:abc/v1"}, "OPENAI_BASE_URL"),
         ({"api_base": "http://[::1/v1"}, "OPENAI_BASE_URL"),
         ({"api_base": "http://me:word@host/v1"}, "must not hold a name or password"),
+        ({"api_base": "http://host/v1?key=secret"}, "must not hold anything after a"),
+        ({"api_base": "http://host/v1#part"}, "must not hold anything after a"),
         ({"api_key": "sk-MARKER-ü"}, "OPENAI_API_KEY: .*printable ASCII"),
         ({"api_key": "sk-MARKER\x07"}, "OPENAI_API_KEY"),
         ({"max_concurrent": 0}, "MAX_CONCURRENT"),
