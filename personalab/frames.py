@@ -198,13 +198,15 @@ def as_table(rows: pd.DataFrame | Iterable[BaseModel]) -> Styler:
     frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame([row.model_dump() for row in rows])
     lines = frame.map(lambda cell: "\n".join(map(str, cell)) if isinstance(cell, list | tuple) else cell)
     texts = list(lines.select_dtypes(exclude=["number", "bool"]).columns)
-    left: list[tuple[str, str | float]] = [("text-align", "left"), ("vertical-align", "top")]
-    wrapped: list[tuple[str, str | float]] = [("white-space", "pre-line"), ("overflow-wrap", "anywhere")]
+    left: list[tuple[str, str | float]] = [("text-align", "left")]
+    wrapped: list[tuple[str, str | float]] = [("white-space", "pre-line"), ("overflow-wrap", "break-word")]
     return (
         lines.style.format(escape="html", precision=2)
         .format_index(escape="html", axis="columns")
         .set_properties(subset=texts, **dict(left + wrapped))  # type: ignore[arg-type]
-        .set_table_styles([{"selector": "th", "props": left}])
+        .set_table_styles(
+            [{"selector": "th", "props": left}, {"selector": "td", "props": [("vertical-align", "top")]}]
+        )
         .hide(axis="index")
     )
 
