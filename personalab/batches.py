@@ -11,8 +11,9 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from personalab.batch_rows import COLUMNS, Contents, Row, Rows, State
 from personalab.config import BATCH_NOTES_MAX
 from personalab.errors import CardInvalid, ImageError, PersonalabError
 from personalab.files import clear_parts
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-State = Literal["made", "kept", "duplicate", "left", "failed"]
 
 
 async def as_finished(
@@ -78,35 +78,6 @@ class Maker(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """What became of one image. `same_as` is the place of the image it is a duplicate of.
-
-    `state`: `made` now, `kept` from before, `duplicate` of another image of the batch, `left` as it was (not taken by
-    `retry_failed`), `failed`. `calls`, tokens and `cost` (US dollars, None where the price is unknown) are what this batch sent and paid; `note` says
-    if settings have changed.
-    """
-
-    place: int
-    image: str
-    state: State
-    run: str = ""
-    persona: str | None = None
-    status: str = ""
-    calls: int = 0
-    input_tokens: int | None = 0
-    output_tokens: int | None = 0
-    cost: float | None = 0.0
-    seconds: float = 0.0
-    file: str | None = None
-    note: str | None = None
-    error: str | None = None
-    same_as: int | None = None
-
-
-COLUMNS = tuple(name for name in Row.__dataclass_fields__ if name not in ("place", "same_as"))
-
-
-@dataclass(frozen=True, slots=True)
 class _Image:
     place: int
     path: Path
@@ -117,7 +88,7 @@ class _Image:
 class Batch:
     """A batch of personas: iterate over it for runs as they finish, or `await batch.finish()` for its frame.
 
-    `rows` holds a row for each image that is done, in the order in which they finished.
+    `rows` holds a row for each image that is done, in the order given.
     """
 
     def __init__(
@@ -142,13 +113,13 @@ class Batch:
         self._window = window
         self._on_stage = on_stage
         self._progress = progress
-        self.rows: list[Row] = []
+        self.rows = Rows()
         self.counts = PoolCounts()
         self.seconds = 0.0
         self._before = maker.pool.counts
         self._began = time.monotonic()
         self._stages_done = 0
-        self._places: dict[int, int] = {}  # by content: where it stands first
+        self._contents = Contents()
 
     def __aiter__(self) -> AsyncIterator[Run]:
         return self._runs()
@@ -163,32 +134,27 @@ class Batch:
         """One row per image, in the order given; a duplicate has the row of the image it repeats."""
         import pandas as pd
 
-        rows = [[getattr(row, name) for name in COLUMNS] for row in self.in_order()]
+        rows = ([getattr(row, name) for name in COLUMNS] for row in self.rows)
         return pd.DataFrame(rows, columns=list(COLUMNS))
-
-    def in_order(self) -> list[Row]:
-        """The rows in the order of the images, duplicates filled in."""
-        by_place = {row.place: row for row in self.rows}
-        return [_filled(by_place[place], by_place) for place in sorted(by_place)]
 
     def runs(self) -> Iterator[Run]:
         """The runs of the batch so far, in the order of the images, read again one by one from their files."""
-        for row in self.in_order():
+        for row in self.rows:
             if row.file and row.state in ("made", "kept"):
                 stem = Path(row.file).name.rsplit("_", 1)[0]
                 yield load_run(Path(row.file).with_name(f"{stem}_run.json"))
 
     def tally(self) -> Tally:
         """How far it is."""
-        pool, states = self._maker.pool, [row.state for row in self.rows]
-        worked = states.count("made") + states.count("failed")
+        pool, states = self._maker.pool, self.rows.states
+        worked = states["made"] + states["failed"]
         stages = len(self._maker.stages)
         return Tally(
             what="personas",
             total=self._total,
-            done=len(states) - states.count("failed"),
-            failed=states.count("failed"),
-            kept=len(states) - worked,
+            done=len(self.rows) - states["failed"],
+            failed=states["failed"],
+            kept=len(self.rows) - worked,
             in_flight=pool.in_flight,
             share=max(self._stages_done / stages, worked) if worked or self._stages_done else 0.0,
             counts=pool.counts.since(self._before),
@@ -213,24 +179,20 @@ class Batch:
             except ImageError as error:
                 yield _Image(place, path, "", error)
                 continue
-            if (same_as := self._first(file_sha256, place)) != place:
-                self.rows.append(Row(place, str(path), "duplicate", same_as=same_as))
+            if (same_as := self._contents.first(file_sha256, place)) != place:
+                self.rows.add(Row(place, str(path), "duplicate", same_as=same_as))
                 continue
             yield _Image(place, path, file_sha256)
-
-    def _first(self, sha256: str, place: int) -> int:
-        """Where this content stands first; 96 bits of the hash, so that 10,000 images take little room."""
-        return self._places.setdefault(int(sha256[:24], 16), place)
 
     async def _one(self, image: _Image) -> Run | None:
         """One image, made or kept, saved; its run, or None for one that is not taken."""
         stored, earlier = await asyncio.to_thread(self._earlier, image)
         if self._retry_failed and (earlier is None or earlier.status == "done"):
             row = Row(image.place, str(image.path), "left", run=earlier.name if earlier else "")
-            self.rows.append(row if earlier is None else _told(row, earlier, stored))
+            self.rows.add(row if earlier is None else _told(row, earlier, stored))
             return None
         if earlier and stored and not self._force and self._whole(image, earlier, stored):
-            self.rows.append(_told(Row(image.place, str(image.path), "kept"), earlier, stored))
+            self.rows.add(_told(Row(image.place, str(image.path), "kept"), earlier, stored))
             return earlier
         try:
             run = self._checked(image, await self._begun(image))
@@ -273,10 +235,10 @@ class Batch:
     def _checked(self, image: _Image, run: Run) -> Run | None:
         """The run, or None if another image of the batch has the same pixels."""
         assert run.brief.picture is not None  # it began with an image
-        same_as = self._first(run.brief.picture.sha256, image.place)
+        same_as = self._contents.first(run.brief.picture.sha256, image.place)
         if same_as == image.place:
             return run
-        self.rows.append(Row(image.place, str(image.path), "duplicate", same_as=same_as))
+        self.rows.add(Row(image.place, str(image.path), "duplicate", same_as=same_as))
         return None
 
     def _note(self, earlier: Run) -> str | None:
@@ -288,7 +250,7 @@ class Batch:
 
     async def _save(self, image: _Image, run: Run, note: str | None) -> Run:
         row = await asyncio.to_thread(made_row, run, self.folder, self._maker.pool, str(image.path), note)
-        self.rows.append(replace(row, place=image.place))
+        self.rows.add(replace(row, place=image.place))
         return run
 
     def _ended(self, run: Run, record: StageRecord) -> None:
@@ -338,14 +300,4 @@ def _told(row: Row, run: Run, saved: SavedRun | None) -> Row:
     persona = run["core_persona"].name if run.status != "failed" else None
     return replace(
         row, run=run.name, persona=persona, status=run.status, seconds=run.seconds, file=str(file) if file else None
-    )  # fmt: skip
-
-
-def _filled(row: Row, by_place: dict[int, Row]) -> Row:
-    if row.same_as is None or row.same_as not in by_place:
-        return row
-    first = by_place[row.same_as]
-    return replace(
-        first, place=row.place, image=row.image, state="duplicate", note=f"the same picture as {first.image}",
-        calls=0, input_tokens=0, output_tokens=0, cost=0.0, same_as=row.same_as,
     )  # fmt: skip

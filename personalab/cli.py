@@ -6,6 +6,7 @@ import asyncio
 import io
 import sys
 import warnings
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +20,8 @@ from personalab.tables import print_job, print_persona_json, print_personas
 from personalab.views import plain
 
 if TYPE_CHECKING:
-    from personalab.batches import Batch, Row
+    from personalab.batch_rows import Row
+    from personalab.batches import Batch
     from personalab.jobs import Job
     from personalab.pipeline import Pipeline
     from personalab.planner import Planner
@@ -132,12 +134,12 @@ def persona(
     if pool.offline:
         _note(_OFFLINE)
     if description:
-        rows = [asyncio.run(_from_description(pipeline, description, folder))]
-        counts, seconds = pool.counts, rows[0].seconds
+        rows: Collection[Row] = [asyncio.run(_from_description(pipeline, description, folder))]
+        counts, seconds = pool.counts, next(iter(rows)).seconds
     else:
         batch = pipeline.run_many(images or [], out=folder, force=force, retry_failed=retry_failed)
         asyncio.run(_all_of(batch))
-        rows, counts, seconds = batch.in_order(), batch.counts, batch.seconds
+        rows, counts, seconds = batch.rows, batch.counts, batch.seconds
     if as_json:
         print_persona_json(rows)
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +12,14 @@ from personalab.progress import duration
 from personalab.views import plain
 
 if TYPE_CHECKING:
-    from personalab.batches import Row
+    from personalab.batch_rows import Row
     from personalab.jobs import Job
     from personalab.records import PoolCounts
 
 ROWS_SHOWN = 40
 
 
-def print_personas(rows: Sequence[Row], counts: PoolCounts, seconds: float) -> None:
+def print_personas(rows: Collection[Row], counts: PoolCounts, seconds: float) -> None:
     """A table of a batch in the order of its images, what its cards weigh, errors on standard error, a summary.
 
     Of a long batch only the rows that failed or have a note are shown; a single persona is shown itself.
@@ -47,10 +47,10 @@ def print_personas(rows: Sequence[Row], counts: PoolCounts, seconds: float) -> N
     print_summary(
         f"{whole} of {len(rows)} personas" + (f", {kept} kept from before" if kept else ""), counts, seconds
     )
-    if len(rows) == 1 and rows[0].status == "done":
+    if len(rows) == 1 and (row := next(iter(rows))).status == "done":
         from personalab.runs import load_run
 
-        print(f"\n{load_run(_files(rows[0])['run'])}")
+        print(f"\n{load_run(_files(row)['run'])}")
 
 
 def print_summary(made: str, counts: PoolCounts, seconds: float) -> None:

@@ -20,7 +20,7 @@ PACKAGE = ROOT / "personalab"
 # From the bottom up. A module imports only from lower rows; `__init__` and `__main__` stand on top of all.
 LAYERS = [
     ["errors", "web_addresses"],
-    ["records", "tweet_text", "names", "tokens", "loops"],
+    ["records", "tweet_text", "names", "tokens", "loops", "batch_rows"],
     ["config", "files", "prices", "schemas", "slots"],
     [
         "replies",
