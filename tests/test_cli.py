@@ -85,6 +85,12 @@ def test_one_persona_is_shown() -> None:
         (["persona", TURBAN, "--colour", "red"], 2, "No such option"),
         (["portrait"], 2, "No such command"),
         (["card", "missing.json"], 1, "missing.json"),
+        (["persona", str(PORTRAITS / "no*.png")], 1, "no*.png: cannot be read"),
+        (["calendar", "missing.json", "--month", "2026-12"], 1, "missing.json"),
+        (["calendar", TURBAN, "--month", "2026-12"], 1, "the card is not in it"),
+        (["calendar", "."], 2, "Missing option '--month'"),
+        (["calendar", ".", "--month", "2026-12"], 2, "no persona in ."),
+        (["tweets", "."], 2, "no persona in ."),
         (["offline", "--fault", "rate_limt=1"], 2, "did you mean 'rate_limit'"),
     ],
 )
@@ -199,12 +205,53 @@ def test_cards_are_checked(tmp_path: Path) -> None:
     assert "data.character_book.entries[2].keys" in done.stdout
 
 
+def test_a_month_and_its_tweets(tmp_path: Path) -> None:
+    """From two images to their tweets in three commands; nothing is planned twice, and a stranger's calendar is refused."""
+    assert personalab("persona", TURBAN, BUN).returncode == 0
+    personas, outputs = str(tmp_path / "outputs" / "personas"), tmp_path / "outputs"
+    early = personalab("tweets", personas)
+    assert (early.returncode, early.stderr.count("\n")) == (2, 2)
+    assert "has no calendar in" in early.stderr
+    planned = personalab("calendar", personas, "--month", "2027-02", "--holidays", "DE")
+    assert planned.returncode == 0, planned.stderr
+    assert "56 slots for 2 of 2 personas" in planned.stdout
+    assert "0 requests sent" in personalab("calendar", personas, "--month", "2027-02").stdout
+    written = personalab("tweets", personas, "--count", "3")
+    assert written.returncode == 0, written.stderr
+    assert "6 tweets for 2 of 2 personas · 6 requests sent" in written.stdout
+    assert len(list((outputs / "tweets").glob("*.json"))) == 2
+    bun = str(outputs / "personas" / "silver_bun_persona.png")
+    strange = next(
+        path
+        for path in (outputs / "calendars").glob("*.json")
+        if str(json.loads(path.read_bytes())["card"]).startswith("teal")
+    )
+    refused = personalab("tweets", bun, "--calendar", str(strange))
+    assert refused.returncode == 2
+    assert "not a calendar of these personas" in refused.stderr
+
+
+def test_kept_failed_and_retried(provider: ScriptedProvider, tmp_path: Path) -> None:
+    """A persona that lacks a part is asked again with --retry-failed, and says so with exit code 1 until then."""
+    settings = {"OPENAI_BASE_URL": provider.url, "PERSONALAB_MODEL": "m"}
+    provider.script = lambda body: "no" if "authenticity" in str(body["response_format"]) else write(body)
+    failed = personalab("persona", TURBAN, **settings)
+    assert failed.returncode == 1
+    assert "stage authenticity" in failed.stderr
+    provider.script, provider.bodies = write, []
+    again = personalab("persona", TURBAN, BUN, "--retry-failed", **settings)
+    assert again.returncode == 0, again.stderr
+    assert len(provider.bodies) == 1
+    warmer = personalab("persona", TURBAN, "--temperature", "authenticity=1.2", **settings)
+    assert "authenticity: sampling.temperature 0.8 → 1.2" in warmer.stderr
+
+
 def test_version_and_help() -> None:
     """The help of each command says enough."""
     assert personalab("--version").stdout.strip() == f"personalab {__version__}"
     top = personalab().stdout
     assert top == personalab("--help").stdout
-    for word in ("persona", "card", "offline", "OPENAI_API_KEY", "Exit codes"):
+    for word in ("persona", "calendar", "tweets", "card", "offline", "OPENAI_API_KEY", "Exit codes"):
         assert word in top
     assert "stage=value" in personalab("persona", "--help").stdout
     of_persona, of_offline = personalab("persona", "--help").stdout, personalab("offline", "--help").stdout
