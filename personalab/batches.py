@@ -21,7 +21,7 @@ from personalab.images import each_image, read_image
 from personalab.pool import LLMPool
 from personalab.progress import Tally, watch
 from personalab.records import PoolCounts, Usage
-from personalab.runs import Run, SavedRun, StageRecord, find_run, load_run
+from personalab.runs import Run, SavedRun, StageRecord, find_failed, find_run, load_run
 from personalab.stages import Brief, Stage
 
 if TYPE_CHECKING:
@@ -104,7 +104,8 @@ class Batch:
         progress: bool,
     ) -> None:
         self._maker = maker
-        self._paths = each_image(images)
+        self._paths = enumerate(each_image(images))
+        self._open: dict[int, _Image] = {}  # taken and not done: where a batch that was interrupted goes on
         countable = isinstance(images, Path | str | Sequence)
         self._total = sum(1 for _ in each_image(images)) if countable else None
         self.folder = folder
@@ -116,7 +117,7 @@ class Batch:
         self.rows = Rows()
         self.counts = PoolCounts()
         self.seconds = 0.0
-        self._before = maker.pool.counts
+        self._before: PoolCounts | None = None
         self._began = time.monotonic()
         self._stages_done = 0
         self._contents = Contents()
@@ -157,48 +158,55 @@ class Batch:
             kept=len(self.rows) - worked,
             in_flight=pool.in_flight,
             share=max(self._stages_done / stages, worked) if worked or self._stages_done else 0.0,
-            counts=pool.counts.since(self._before),
+            counts=pool.counts.since(self._before) if self._before else PoolCounts(),
             seconds=time.monotonic() - self._began,
         )
 
     async def _runs(self) -> AsyncIterator[Run]:
-        self._before, self._began = self._maker.pool.counts, time.monotonic()
+        self._before = self._before or self._maker.pool.counts
+        began = self._began = time.monotonic() - self.seconds
         await asyncio.to_thread(clear_parts, self.folder)
-        async with watch(self.tally, self._progress):
-            async for run in as_finished(self._taken(), self._one, self._window):
-                if run is not None:
-                    yield run
-        self.counts = self._maker.pool.counts.since(self._before)
-        self.seconds = time.monotonic() - self._began
+        try:
+            async with watch(self.tally, self._progress):
+                async for run in as_finished(self._taken(), self._one, self._window):
+                    if run is not None:
+                        yield run
+        finally:
+            self.counts = self._maker.pool.counts.since(self._before)
+            self.seconds = time.monotonic() - began
 
     async def _taken(self) -> AsyncIterator[_Image]:
-        """The images one by one, duplicates of earlier ones left out."""
-        for place, path in enumerate(self._paths):
+        """The images one by one, duplicates of earlier ones left out; first those that an interrupt left open."""
+        for image in list(self._open.values()):
+            yield image
+        for place, path in self._paths:
             try:
                 file_sha256 = await asyncio.to_thread(_hash, path)
             except ImageError as error:
-                yield _Image(place, path, "", error)
+                yield self._opened(_Image(place, path, "", error))
                 continue
             if (same_as := self._contents.first(file_sha256, place)) != place:
                 self.rows.add(Row(place, str(path), "duplicate", same_as=same_as))
                 continue
-            yield _Image(place, path, file_sha256)
+            yield self._opened(_Image(place, path, file_sha256))
+
+    def _opened(self, image: _Image) -> _Image:
+        return self._open.setdefault(image.place, image)
 
     async def _one(self, image: _Image) -> Run | None:
         """One image, made or kept, saved; its run, or None for one that is not taken."""
-        stored, earlier = await asyncio.to_thread(self._earlier, image)
-        if self._retry_failed and (earlier is None or earlier.status == "done"):
+        stored, earlier, failed = await asyncio.to_thread(self._earlier, image)
+        if self._retry_failed and failed is None and (earlier is None or earlier.status == "done"):
             row = Row(image.place, str(image.path), "left", run=earlier.name if earlier else "")
-            self.rows.add(row if earlier is None else _told(row, earlier, stored))
+            self._ended_with(row if earlier is None else _told(row, earlier, stored))
             return None
         if earlier and stored and not self._force and self._whole(image, earlier, stored):
-            self.rows.add(_told(Row(image.place, str(image.path), "kept"), earlier, stored))
-            return earlier
+            return await self._keep(image, earlier, stored, failed)
         try:
             run = self._checked(image, await self._begun(image))
         except ImageError as error:
-            failed = self._maker.failed(image.path, error)
-            run = failed.model_copy(update={"file_sha256": image.file_sha256 or None})
+            unread = self._maker.failed(image.path, error)
+            run = unread.model_copy(update={"file_sha256": image.file_sha256 or None})
         if run is None:
             return None
         note = None
@@ -208,15 +216,30 @@ class Batch:
             run = await self._maker.complete(run, earlier if same and not self._force else None, self._ended)
         return await self._save(image, run, note)
 
-    def _earlier(self, image: _Image) -> tuple[SavedRun | None, Run | None]:
+    async def _keep(self, image: _Image, earlier: Run, stored: SavedRun, failed: Path | None) -> Run | None:
+        """A finished run as it is; if its image was moved, under its new path, so that the old one is free for another."""
+        run = self._checked(image, earlier)
+        if run is None:
+            return None
+        if run.source != (source := str(image.path.absolute())):
+            run = run.model_copy(update={"source": source})
+            stored = await asyncio.to_thread(run.save, self.folder)
+        if failed:
+            await asyncio.to_thread(failed.unlink, missing_ok=True)
+        self._ended_with(_told(Row(image.place, str(image.path), "kept"), run, stored))
+        return run
+
+    def _earlier(self, image: _Image) -> tuple[SavedRun | None, Run | None, Path | None]:
+        """Where the image's run lies, the run, and where its failed one lies."""
         name = self._maker.failed(image.path, ImageError("", "")).name
-        stored = find_run(self.folder, name, str(image.path.absolute()), image.file_sha256)
+        where = (self.folder, name, str(image.path.absolute()), image.file_sha256)
+        stored, failed = find_run(*where), find_failed(*where)
         if stored is None:
-            return None, None
+            return None, None, failed
         try:
-            return stored, load_run(stored.run)
+            return stored, load_run(stored.run), failed
         except PersonalabError:  # of another version, or damaged: it holds nothing to go on with
-            return None, None
+            return None, None, failed
 
     def _whole(self, image: _Image, earlier: Run, stored: SavedRun) -> bool:
         """Whether an earlier run of this very file is finished, with all its files, and would be asked the same."""
@@ -234,12 +257,15 @@ class Batch:
 
     def _checked(self, image: _Image, run: Run) -> Run | None:
         """The run, or None if another image of the batch has the same pixels."""
-        assert run.brief.picture is not None  # it began with an image
-        same_as = self._contents.first(run.brief.picture.sha256, image.place)
+        same_as = self._contents.first(_pixels(run) or image.file_sha256, image.place)
         if same_as == image.place:
             return run
-        self.rows.add(Row(image.place, str(image.path), "duplicate", same_as=same_as))
+        self._ended_with(Row(image.place, str(image.path), "duplicate", same_as=same_as))
         return None
+
+    def _ended_with(self, row: Row) -> None:
+        self.rows.add(row)
+        self._open.pop(row.place, None)
 
     def _note(self, earlier: Run) -> str | None:
         changes = self._maker.changes(earlier)
@@ -250,7 +276,7 @@ class Batch:
 
     async def _save(self, image: _Image, run: Run, note: str | None) -> Run:
         row = await asyncio.to_thread(made_row, run, self.folder, self._maker.pool, str(image.path), note)
-        self.rows.add(replace(row, place=image.place))
+        self._ended_with(replace(row, place=image.place))
         return run
 
     def _ended(self, run: Run, record: StageRecord) -> None:

@@ -57,13 +57,16 @@ def merge_calendar(folder: Path, calendar: Calendar, *, replace: bool = False) -
     with _locked(folder / "names"):
         path = calendar_path(folder, calendar)
         if not path.exists():  # so that the name is taken
-            _written(path, calendar.model_copy(update={"slots": ()}))
+            _written(path, calendar.model_copy(update={"slots": (), "requests": ()}))
 
     def merged(there: Calendar) -> Calendar:
-        if replace:
-            return calendar
-        requests = (*there.requests, *calendar.requests)
-        return calendar.with_slots(there.slots).model_copy(update={"requests": requests})
+        old, new = ({slot.date: slot for slot in each.slots} for each in (there, calendar))
+        if replace:  # a day that could not be planned keeps what it had
+            return calendar.with_slots(slot for day, slot in old.items() if day not in new)
+        fresh = [slot for day, slot in new.items() if day not in old]
+        if not fresh:
+            return there
+        return there.with_slots(fresh).model_copy(update={"requests": (*there.requests, *calendar.requests)})
 
     edit_calendar(path, merged)
     return path
@@ -73,9 +76,12 @@ def calendar_path(folder: Path, calendar: Calendar) -> Path:
     """Where a calendar lies, or would: `{persona_name}_{month}.json`, with a mark where another persona has that name."""
     stem = slug(calendar.persona)
     plain = folder / f"{stem}_{calendar.month}.json"
+    marked = folder / f"{stem}-{slug(calendar.persona_id)[:8]}_{calendar.month}.json"
+    if marked.exists() and load_calendar(marked).persona_id == calendar.persona_id:
+        return marked
     if not plain.exists() or load_calendar(plain).persona_id == calendar.persona_id:
         return plain
-    return folder / f"{stem}-{slug(calendar.persona_id)[:8]}_{calendar.month}.json"
+    return marked
 
 
 def find_calendars(folder: Path, identity: str, name: str) -> list[Path]:

@@ -70,7 +70,8 @@ class Slot(Record):
 class Asking(Record):
     """One request that went into a result: what was asked of whom, and what it cost.
 
-    `usage` counts tokens also where the reply came from the cache.
+    `usage` counts tokens also where the reply came from the cache. `not_applied` names sampling params that the model
+    does not take.
     """
 
     question: str
@@ -78,6 +79,7 @@ class Asking(Record):
     prompt: str
     prompt_sha256: str
     sampling: SamplingParams
+    not_applied: tuple[str, ...] = ()
     key: str
     usage: Usage
     cached: bool

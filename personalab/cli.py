@@ -229,7 +229,9 @@ def tweets(
     planner = _planner(model, max_concurrent, force, instructions, "", temperatures, prompts)
     outputs = planner.pool.outputs
     cards = find_cards(personas)
-    files = list(calendar or []) or calendars_of(cards, outputs / "calendars", month)
+    if calendar and month:
+        raise ConfigError("give --calendar or --month, and not both: a calendar is of one month")
+    files = calendar or calendars_of(cards, outputs / "calendars", month)
     job = asyncio.run(write_tweets(planner, cards, files, out or outputs / "tweets", count=count))
     return _printed(job, "tweets")
 
@@ -314,8 +316,12 @@ def _top(
 
 
 async def _all_of(batch: Batch) -> None:
-    async for _ in batch:
-        pass
+    try:
+        async for _ in batch:
+            pass
+    except BaseException:
+        _note(f"so far: {batch.tally()}")
+        raise
 
 
 def _check_file(file: Path) -> bool:

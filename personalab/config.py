@@ -26,7 +26,7 @@ TIMEOUT_SECONDS = 300.0
 CONNECT_TIMEOUT_SECONDS = 10.0
 ATTEMPTS_MAX = 6
 """Tries of one request that meets connection errors, time-outs or server errors, the first included."""
-ASKS_MAX = 4
+ASKS_MAX = 6
 """Times a question is put, the first included, while answers come that cannot be used."""
 BACKOFF_FIRST_SECONDS = 0.5
 BACKOFF_MAX_SECONDS = 30.0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from personalab.calendar_files import load_calendar
-from personalab.calendars import Calendar, Slot
+from personalab.calendars import Asking, Calendar, Slot
 from personalab.config import load_settings
 from personalab.errors import OutputError
 from personalab.personas import persona_id
@@ -91,7 +91,7 @@ TWEET_COLUMNS: dict[str, Callable[[Path, Tweets, WrittenTweet], Any]] = {
     "text": lambda path, tweets, tweet: tweet.text,
     "weighted_length": lambda path, tweets, tweet: tweet.weighted_length,
     "model": lambda path, tweets, tweet: tweet.request.model,
-    "temperature": lambda path, tweets, tweet: tweet.request.sampling.temperature,
+    "temperature": lambda path, tweets, tweet: _applied(tweet.request),
     "prompt": lambda path, tweets, tweet: tweet.request.prompt,
 }
 
@@ -185,6 +185,11 @@ def in_flight_df(runs: Runs, idle_seconds: float = 30.0) -> pd.DataFrame:
         level += changes[moment]
         rows.append({"seconds": round(moment - moments[0] - left_out, 4), "in_flight": level})
     return _frame(rows, ("seconds", "in_flight"))
+
+
+def _applied(request: Asking) -> float | None:
+    """The temperature that a tweet was written at; None where the model takes none."""
+    return None if "temperature" in request.not_applied else request.sampling.temperature
 
 
 def _temperature(record: StageRecord) -> float | None:

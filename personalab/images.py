@@ -12,7 +12,7 @@ import os
 import stat
 import threading
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from glob import glob, has_magic
 from pathlib import Path
@@ -87,13 +87,23 @@ def each_image(images: Path | str | Iterable[Path | str]) -> Iterator[Path]:
         yield from map(Path, found)
         return
     for image in images:
-        yield from map(Path, _matches(Path(image)) or [str(image)])
+        found = _matches(Path(image))
+        if not found and isinstance(
+            images, Sequence
+        ):  # known beforehand, so it can be said before anything is made
+            raise ConfigError(f"no image in {image}; known endings: {' '.join(sorted(ENDINGS))}")
+        yield from map(Path, found or [str(image)])
 
 
 def _matches(path: Path) -> list[str]:
     """The images a path stands for; a file that is there stands for itself, whatever its name."""
     if path.is_dir():
-        names = (name for name in os.listdir(path) if not name.startswith("."))  # noqa: PTH208 - 10,000 Paths take room
+        there = set(os.listdir(path))  # noqa: PTH208 - 10,000 Paths take room
+        # What a batch wrote is not what it reads, where both lie in one folder.
+        made = {
+            f"{name.removesuffix('_run.json')}_persona.png" for name in there if name.endswith("_run.json")
+        }
+        names = (name for name in there - made if not name.startswith("."))
         images = sorted(name for name in names if os.path.splitext(name)[1].lower() in ENDINGS)  # noqa: PTH122
         return [str(path / name) for name in images]
     if path.exists() or not has_magic(str(path)):

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from dataclasses import replace as replaced
 from glob import glob, has_magic
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -96,6 +97,7 @@ async def plan_calendars(
     """
     folder = Path(folder)
     days_of(month)
+    _check_readable(folder, cards, month)
     answers = 0
 
     def answered() -> None:
@@ -106,7 +108,8 @@ async def plan_calendars(
         persona = await asyncio.to_thread(open_persona, card)
         there = await asyncio.to_thread(_calendar_there, folder, persona, month)
         standing = there.slots if there and not replace else ()
-        calendar = await planner.plan(persona, month, standing, answered)
+        country = planner.country or (there.holidays if there else "")
+        calendar = await replaced(planner, country=country).plan(persona, month, standing, answered)
         state: Literal["made", "kept"] = "made" if calendar.requests else "kept"
         path = calendar_path(folder, calendar)
         if state == "made":
@@ -188,7 +191,7 @@ def match_calendars(cards: Sequence[Path | str], calendars: Sequence[Path | str]
         ConfigError: a persona without a calendar, or a calendar of nobody's; all are named.
     """
     owners = {open_persona(card).identity: Path(card) for card in cards}
-    loaded = [(Path(file), load_calendar(file)) for file in calendars]
+    loaded = [(file, load_calendar(file)) for file in dict.fromkeys(map(Path, calendars))]
     strangers = [f"{file} is {calendar.persona}'s ({calendar.persona_id})" for file, calendar in loaded if calendar.persona_id not in owners]  # fmt: skip
     if strangers:
         raise ConfigError(f"not a calendar of these personas: {'; '.join(strangers)}")
@@ -223,6 +226,18 @@ def calendars_of(cards: Sequence[Path | str], folder: Path | str, month: str = "
             )
         found += paths
     return found
+
+
+def _check_readable(folder: Path, cards: Sequence[Path | str], month: str) -> None:
+    """Every calendar that is there, read before anything is sent; all that are broken are named."""
+    broken = []
+    for card in cards:
+        try:
+            _calendar_there(folder, open_persona(card), month)
+        except OutputError as error:
+            broken.append(str(error))
+    if broken:
+        raise OutputError("; ".join(broken))
 
 
 def _calendar_there(folder: Path, persona: Persona, month: str) -> Calendar | None:

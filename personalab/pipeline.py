@@ -247,7 +247,13 @@ class Pipeline:
         """What this pipeline would ask otherwise than an earlier run of the same image did, such as
         `social_network: sampling.temperature 0.85 → 1.1`. Stages that differ only because one before them does are not named.
         """
-        told: list[str] = []
+        told = [
+            f"{name}: {now or 'none'} instead of {then or 'none'}"
+            for name, now in self.wishes().items()
+            if now != (then := getattr(earlier.brief, name))
+        ]
+        if told:  # they stand in every prompt, so nothing else could be told apart
+            return tuple(told)
         brief = earlier.brief.model_copy(update=self.wishes())
         kept = self.kept(brief, earlier)
         for stage in self.stages:

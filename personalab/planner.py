@@ -241,6 +241,7 @@ class Planner:
             prompt=question.prompt.name,
             prompt_sha256=question.prompt.sha256,
             sampling=question.sampling,
+            not_applied=reply.not_applied,
             key=self.pool.key(request),
             usage=reply.usage,
             cached=reply.cached,

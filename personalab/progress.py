@@ -17,7 +17,7 @@ from typing import Any
 from personalab.records import PoolCounts
 
 _TICK_SECONDS = 0.25
-_BAR_CELLS = 24
+_BAR_CELLS, _BAR_CELLS_LEAST = 24, 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +58,14 @@ class Tally:
         parts += [f"{self.kept} kept"] if self.kept else []
         parts += [f"{self.failed} failed"] if self.failed else []
         parts += [f"{self.in_flight} in flight"] if self.in_flight else []
+        left = self.seconds_left
+        parts += [f"{duration(left)} left"] if left else []
         parts.append(
             f"{'unknown' if self.counts.usage.tokens is None else f'{self.counts.usage.tokens:,}'} tokens"
         )
         parts += [f"${self.counts.cost:.2f}"] if self.counts.cost else []
         parts += [f"{self.counts.rate_limited} × 429"] if self.counts.rate_limited else []
         parts.append(duration(self.seconds))
-        left = self.seconds_left
-        parts += [f"{duration(left)} left"] if left else []
         return " · ".join(parts)
 
 
@@ -118,16 +118,22 @@ def _terminal() -> Show:
     live.start()
 
     def draw(tally: Tally) -> None:
-        live.update(Text(_line(tally), overflow="ellipsis", no_wrap=True), refresh=True)
+        # One column stays free: a full line wraps when a terminal echoes a key.
+        live.update(Text(_line(tally, live.console.width - 1), no_wrap=True), refresh=True)
 
     return draw, lambda tally: live.stop()
 
 
-def _line(tally: Tally) -> str:
-    if tally.fraction is None:
-        return str(tally)
-    full = round(tally.fraction * _BAR_CELLS)
-    return f"{'━' * full}{'╌' * (_BAR_CELLS - full)} {tally}"
+def _line(tally: Tally, width: int) -> str:
+    """The bar in front of the words, as long as there is room for it."""
+    words = str(tally)
+    if len(words) > width:
+        return words[: width - 1] + "…"
+    cells = min(_BAR_CELLS, width - len(words) - 1)
+    if tally.fraction is None or cells < _BAR_CELLS_LEAST:
+        return words
+    full = round(tally.fraction * cells)
+    return f"{'━' * full}{'╌' * (cells - full)} {words}"
 
 
 def _notebook() -> Show:

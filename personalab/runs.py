@@ -270,13 +270,22 @@ def find_run(folder: Path, name: str, source: str, file_sha256: str) -> SavedRun
 
     `name` is the run's, of which file names are made. The failed run of an image counts if it has no other.
     """
-    wanted = Run(name=name, source=source, file_sha256=file_sha256, brief=Brief())
+    by_content = Run(name=name, file_sha256=file_sha256 or None, brief=Brief())
+    by_path = by_content.model_copy(update={"source": source})
     for ending in (_RUN, _FAILED):
-        for stem in _stems(wanted):
-            path = folder / f"{stem}{ending}"
-            if path.is_file() and _is_of(path, wanted):
-                return _saved(folder, stem, path)
+        for wanted in (by_content, by_path):
+            for stem in _stems(by_path):
+                path = folder / f"{stem}{ending}"
+                if path.is_file() and _is_of(path, wanted):
+                    return _saved(folder, stem, path)
     return None
+
+
+def find_failed(folder: Path, name: str, source: str, file_sha256: str) -> Path | None:
+    """Where the failed run of an image lies, also beside an older good one; None if it has none."""
+    wanted = Run(name=name, source=source, file_sha256=file_sha256 or None, brief=Brief())
+    paths = (folder / f"{stem}{_FAILED}" for stem in _stems(wanted))
+    return next((path for path in paths if path.is_file() and _is_of(path, wanted)), None)
 
 
 def _saved(folder: Path, stem: str, run: Path) -> SavedRun:

@@ -31,7 +31,7 @@ def print_personas(rows: Collection[Row], counts: PoolCounts, seconds: float) ->
             ["from", "persona", "status"],
             ["calls", "tokens in", "tokens out", "seconds"],
             [
-                [row.run or Path(row.image).name, row.persona or "", _state(row), row.calls, row.input_tokens,
+                [_named(row), row.persona or "", _state(row), row.calls, row.input_tokens,
                  row.output_tokens, f"{row.seconds:.2f}", shorter(row.file)]
                 for row in shown
             ],
@@ -39,9 +39,9 @@ def print_personas(rows: Collection[Row], counts: PoolCounts, seconds: float) ->
     _print_card_tokens(shown)
     for row in rows:
         if row.note:
-            print(plain(f"{row.run}: {row.note}"), file=sys.stderr)
+            print(plain(f"{_named(row)}: {row.note}"), file=sys.stderr)
         if row.error and row.state != "duplicate":
-            print(plain(f"{row.run}: {row.error}"), file=sys.stderr)
+            print(plain(f"{_named(row)}: {row.error}"), file=sys.stderr)
     kept = sum(row.state == "kept" for row in rows)
     whole = sum(row.status in ("done", "partial") for row in rows)
     print_summary(
@@ -173,6 +173,11 @@ def _files(row: Row) -> dict[str, str]:
     if file.name.endswith("_run.json"):
         return {"run": str(file)}
     return {kind: str(path) for kind, path in paths.items() if path.is_file()}
+
+
+def _named(row: Row) -> str:
+    """The run's name; a duplicate has the name of its own file."""
+    return Path(row.image).name if row.state == "duplicate" or not row.run else row.run
 
 
 def _state(row: Row) -> str:

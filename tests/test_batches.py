@@ -176,7 +176,7 @@ async def test_changed_settings_are_a_run_of_their_own(pipeline: Pipeline, tmp_p
     assert frame["calls"][0] == 1
     assert [path.read_bytes() for path in (out / "earlier").glob("*_run.json")] == [first]
     frame = await Pipeline(pipeline.pool, language="Español").run_many([image], out=out).finish()
-    assert "core_persona: messages.user changed" in frame["note"][0]
+    assert "language: Español instead of English" in frame["note"][0]
     assert (await pipeline.run_many([image], out=out).finish())["calls"][0] == 0
     image.write_bytes(picture_bytes("navy"))
     assert "the image has changed" in (await pipeline.run_many([image], out=out).finish())["note"][0]
@@ -219,6 +219,72 @@ async def test_two_images_of_one_name(pipeline: Pipeline, tmp_path: Path) -> Non
     frame = await Pipeline(LLMPool(cache="off")).run_many(reversed(images), out=out).finish()
     assert list(frame["state"]) == ["kept", "kept"]
     assert len(list(out.glob("*_run.json"))) == 2
+
+
+async def test_a_moved_image_keeps_its_persona(pipeline: Pipeline, tmp_path: Path) -> None:
+    """Another picture under its old path gets a name of its own, and the row of the moved one leads to its own card."""
+    out = tmp_path / "out"
+    (image,) = pictures(tmp_path / "a", 1)
+    await pipeline.run_many([image], out=out).finish()
+    (tmp_path / "b").mkdir()
+    moved = image.rename(tmp_path / "b" / image.name)
+    image.write_bytes(picture_bytes("navy"))
+    frame = await pipeline.run_many([moved, image], out=out).finish()
+    assert list(frame["state"]) == ["kept", "made"]
+    marks = [
+        read_card(file).extensions["personalab"]["provenance"]["picture_sha256"] for file in frame["file"]
+    ]
+    assert marks == [open_picture(moved).sha256, open_picture(image).sha256]
+    again = await Pipeline(LLMPool(cache="off")).run_many([moved, image], out=out).finish()
+    assert list(again["file"]) == list(frame["file"])
+    assert list(again["state"]) == ["kept", "kept"]
+
+
+async def test_a_batch_goes_on_after_an_interrupt(
+    provider: ScriptedProvider, scripted: Pipeline, tmp_path: Path
+) -> None:
+    """Left by `break` or cancelled by the stop button, the same batch is finished later, with a row for every image."""
+    images, out = pictures(tmp_path / "in", 12), tmp_path / "out"
+    batch = scripted.run_many(images, out=out, window=4)
+    async for _ in batch:
+        break
+    going = asyncio.create_task(batch.finish())
+    while len(batch.rows) < 3:
+        await asyncio.sleep(0.005)
+    going.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await going
+    frame = await batch.finish()
+    assert list(frame["image"]) == [str(image) for image in images]
+    assert set(frame["status"]) == {"done"}
+    assert batch.counts.sent == len(provider.bodies) <= 84 + 2 * 20
+    assert batch.seconds > 0
+
+
+async def test_what_failed_beside_an_older_good_run_is_retried(
+    provider: ScriptedProvider, scripted: Pipeline, tmp_path: Path
+) -> None:
+    """The failed run of new settings counts as failed, though the persona of the old ones lies beside it."""
+    images, out = pictures(tmp_path / "in", 2), tmp_path / "out"
+    await scripted.run_many(images, out=out).finish()
+    warmer = scripted.vary("core_persona", temperature=1.2)
+    provider.script = lambda body: "no"
+    await warmer.run_many(images[:1], out=out).finish()
+    provider.script = write
+    frame = await warmer.run_many(images, out=out, retry_failed=True).finish()
+    assert list(frame["state"]) == ["made", "left"]
+    assert list(out.glob("*-failed_run.json")) == []
+
+
+async def test_pixels_of_a_finished_image_are_known(pipeline: Pipeline, tmp_path: Path) -> None:
+    """Its duplicate in another format stays one on the next run; what the batch wrote into the folder is not read."""
+    folder = tmp_path / "in"
+    (image,) = pictures(folder, 1)
+    (folder / "z.bmp").write_bytes(picture_bytes((0, 0, 90), size=(8, 12), kind="BMP"))
+    for state in ("made", "kept"):
+        frame = await pipeline.run_many(folder, out=folder).finish()
+        assert list(frame["image"]) == [str(image), str(folder / "z.bmp")]
+        assert list(frame["state"]) == [state, "duplicate"]
 
 
 async def test_folders_globs_and_generators(pipeline: Pipeline, tmp_path: Path) -> None:
@@ -269,7 +335,7 @@ async def test_faulty_replies_end_as_whole_personas(tmp_path: Path) -> None:
         "retry_after=0.01",
     ]
     with OfflineServer(parse_faults(fault=fault, latency=[])) as server:
-        pool = LLMPool(api_base=server.base_url, model="personalab-offline", asks_max=8, attempts_max=12)
+        pool = LLMPool(api_base=server.base_url, model="personalab-offline")
         frame = await Pipeline(pool).run_many(pictures(tmp_path / "in", 40), out=tmp_path / "out").finish()
     assert set(frame["status"]) == {"done"}, list(frame["error"].dropna())
 

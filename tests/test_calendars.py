@@ -260,6 +260,58 @@ async def test_edits_by_hand_survive(pipeline: Pipeline, cards: list[Path], tmp_
     assert load_calendar(path).slots[4].topic != "written by hand"
 
 
+async def test_planning_again_keeps_what_the_file_says(
+    provider: ScriptedProvider, scripted: Planner, cards: list[Path], tmp_path: Path
+) -> None:
+    """Country, notice and requests stay, and the country counts for the days that are filled; each request is listed once."""
+    out = tmp_path / "calendars"
+    (row,) = (await plan_calendars(Planner(scripted.pool, country="DE"), cards[:1], "2026-12", out)).rows
+    path = Path(str(row.file))
+    assert len(load_calendar(path).requests) == 5
+    document = json.loads(path.read_bytes())
+    document["notice"] = "AI-made, says a hand"
+    document["slots"] = [slot for slot in document["slots"] if slot["date"] != "2026-12-25"]
+    path.write_text(json.dumps(document))
+    provider.bodies.clear()
+    await plan_calendars(scripted, cards[:1], "2026-12", out)
+    again = load_calendar(path)
+    assert (again.notice, again.holidays, again.missing) == ("AI-made, says a hand", "DE", ())
+    assert len(again.requests) == 7
+    assert "Erster Weihnachtstag" in provider.bodies[0]["messages"][1]["content"]
+
+
+def test_replacing_keeps_days_that_could_not_be_planned(tmp_path: Path) -> None:
+    """An old slot is better than none."""
+    path = merge_calendar(tmp_path, calendar(slots=tuple(slot(day, "old") for day in range(1, 32))))
+    merge_calendar(tmp_path, calendar(slots=tuple(slot(day, "new") for day in range(1, 20))), replace=True)
+    assert Counter(slot.topic for slot in load_calendar(path).slots) == {"new": 19, "old": 12}
+
+
+def test_a_marked_calendar_stays_its_personas(tmp_path: Path) -> None:
+    """Also when the other persona's, of the same name, is gone."""
+    first, second = (
+        merge_calendar(tmp_path, calendar()),
+        merge_calendar(tmp_path, calendar(persona_id="f" * 16)),
+    )
+    first.unlink()
+    assert merge_calendar(tmp_path, calendar(persona_id="f" * 16, slots=(slot(3),))) == second
+    assert load_calendar(second).slots == (slot(3),)
+
+
+async def test_broken_calendars_are_named_before_anything_is_sent(
+    provider: ScriptedProvider, scripted: Planner, cards: list[Path], tmp_path: Path
+) -> None:
+    """All of them at once."""
+    job = await plan_calendars(scripted, cards, "2026-12", tmp_path / "c")
+    for row in job.rows[:2]:
+        Path(str(row.file)).write_text("{")
+    provider.bodies.clear()
+    with pytest.raises(OutputError) as told:
+        await plan_calendars(scripted, cards, "2026-12", tmp_path / "c", replace=True)
+    assert str(told.value).count("cannot be read as a calendar") == 2
+    assert provider.bodies == []
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
