@@ -282,7 +282,7 @@ async def test_pixels_of_a_finished_image_are_known(pipeline: Pipeline, tmp_path
     (image,) = pictures(folder, 1)
     (folder / "z.bmp").write_bytes(picture_bytes((0, 0, 90), size=(8, 12), kind="BMP"))
     for state in ("made", "kept"):
-        frame = await pipeline.run_many(folder, out=folder).finish()
+        frame = await pipeline.run_many(folder, out=folder, window=1).finish()
         assert list(frame["image"]) == [str(image), str(folder / "z.bmp")]
         assert list(frame["state"]) == [state, "duplicate"]
 
