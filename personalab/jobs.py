@@ -17,7 +17,7 @@ from typing import Literal, TypeVar
 
 from personalab.batches import as_finished
 from personalab.calendar_files import calendar_path, find_calendars, load_calendar, merge_calendar
-from personalab.calendars import Calendar, days_of
+from personalab.calendars import Calendar, Slot, days_of, months_beside
 from personalab.config import CALENDAR_PART_DAYS, WINDOW_SPARE
 from personalab.errors import AccessRefused, CardError, ConfigError, OutputError, PersonalabError
 from personalab.personas import Persona, notice, open_persona
@@ -107,7 +107,8 @@ async def plan_calendars(
     async def work(card: Path) -> Done:
         persona = await asyncio.to_thread(open_persona, card)
         there = await asyncio.to_thread(_calendar_there, folder, persona, month)
-        standing = there.slots if there and not replace else ()
+        standing = await asyncio.to_thread(_slots_beside, folder, persona, month)
+        standing += there.slots if there and not replace else ()
         country = planner.country or (there.holidays if there else "")
         calendar = await replaced(planner, country=country).plan(persona, month, standing, answered)
         state: Literal["made", "kept"] = "made" if calendar.requests else "kept"
@@ -233,11 +234,17 @@ def _check_readable(folder: Path, cards: Sequence[Path | str], month: str) -> No
     broken = []
     for card in cards:
         try:
-            _calendar_there(folder, open_persona(card), month)
+            for each in (month, *months_beside(month)):
+                _calendar_there(folder, open_persona(card), each)
         except OutputError as error:
             broken.append(str(error))
     if broken:
         raise OutputError("; ".join(broken))
+
+
+def _slots_beside(folder: Path, persona: Persona, month: str) -> tuple[Slot, ...]:
+    calendars = (_calendar_there(folder, persona, each) for each in months_beside(month))
+    return tuple(slot for calendar in calendars if calendar for slot in calendar.slots)
 
 
 def _calendar_there(folder: Path, persona: Persona, month: str) -> Calendar | None:

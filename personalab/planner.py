@@ -84,7 +84,8 @@ class Planner:
     async def plan(
         self, persona: Persona, month: str, standing: Sequence[Slot] = (), on_answer: OnAnswer | None = None
     ) -> Calendar:
-        """A calendar of a month. `standing` slots stay as they are, and the other days are planned around them.
+        """A calendar of a month. `standing` slots stay as they are, and the other days are planned around them; those
+        of the months beside it keep their topics to themselves for a week.
 
         Days of a part that could not be worked out are missing from it, and `problems` says why.
 
