@@ -106,6 +106,7 @@ class Batch:
         self._maker = maker
         self._paths = enumerate(each_image(images))
         self._open: dict[int, _Image] = {}  # taken and not done: where a batch that was interrupted goes on
+        self._unseen: dict[int, asyncio.Event] = {}  # taken, and its pixels are not known yet
         countable = isinstance(images, Path | str | Sequence)
         self._total = sum(1 for _ in each_image(images)) if countable else None
         self.folder = folder
@@ -178,7 +179,7 @@ class Batch:
     async def _taken(self) -> AsyncIterator[_Image]:
         """The images one by one, duplicates of earlier ones left out; first those that an interrupt left open."""
         for image in list(self._open.values()):
-            yield image
+            yield self._opened(image)
         for place, path in self._paths:
             try:
                 file_sha256 = await asyncio.to_thread(_hash, path)
@@ -191,10 +192,21 @@ class Batch:
             yield self._opened(_Image(place, path, file_sha256))
 
     def _opened(self, image: _Image) -> _Image:
+        self._unseen[image.place] = asyncio.Event()
         return self._open.setdefault(image.place, image)
 
     async def _one(self, image: _Image) -> Run | None:
         """One image, made or kept, saved; its run, or None for one that is not taken."""
+        try:
+            return await self._worked(image)
+        finally:
+            self._seen(image)
+
+    def _seen(self, image: _Image) -> None:
+        if event := self._unseen.pop(image.place, None):
+            event.set()
+
+    async def _worked(self, image: _Image) -> Run | None:
         stored, earlier, failed = await asyncio.to_thread(self._earlier, image)
         if self._retry_failed and failed is None and (earlier is None or earlier.status == "done"):
             row = Row(image.place, str(image.path), "left", run=earlier.name if earlier else "")
@@ -203,7 +215,7 @@ class Batch:
         if earlier and stored and not self._force and self._whole(image, earlier, stored):
             return await self._keep(image, earlier, stored, failed)
         try:
-            run = self._checked(image, await self._begun(image))
+            run = await self._checked(image, await self._begun(image))
         except ImageError as error:
             unread = self._maker.failed(image.path, error)
             run = unread.model_copy(update={"file_sha256": image.file_sha256 or None})
@@ -218,7 +230,7 @@ class Batch:
 
     async def _keep(self, image: _Image, earlier: Run, stored: SavedRun, failed: Path | None) -> Run | None:
         """A finished run as it is; if its image was moved, under its new path, so that the old one is free for another."""
-        run = self._checked(image, earlier)
+        run = await self._checked(image, earlier)
         if run is None:
             return None
         if run.source != (source := str(image.path.absolute())):
@@ -255,9 +267,13 @@ class Batch:
             raise image.error
         return await self._maker.begin(image.path)
 
-    def _checked(self, image: _Image, run: Run) -> Run | None:
-        """The run, or None if another image of the batch has the same pixels."""
+    async def _checked(self, image: _Image, run: Run) -> Run | None:
+        """The run, or None if an earlier image of the batch has the same pixels."""
+        for place, event in list(self._unseen.items()):
+            if place < image.place:  # so that of two the first is made, whichever is decoded first
+                await event.wait()
         same_as = self._contents.first(_pixels(run) or image.file_sha256, image.place)
+        self._seen(image)
         if same_as == image.place:
             return run
         self._ended_with(Row(image.place, str(image.path), "duplicate", same_as=same_as))
