@@ -166,6 +166,7 @@ class Batch:
     async def _runs(self) -> AsyncIterator[Run]:
         self._before = self._before or self._maker.pool.counts
         began = self._began = time.monotonic() - self.seconds
+        self._saving = asyncio.Lock()  # of this event loop: a batch may go on in another
         await asyncio.to_thread(clear_parts, self.folder)
         try:
             async with watch(self.tally, self._progress):
@@ -291,7 +292,10 @@ class Batch:
         return f"settings have changed: {'; '.join(changes[:BATCH_NOTES_MAX])}{more}"
 
     async def _save(self, image: _Image, run: Run, note: str | None) -> Run:
-        row = await asyncio.to_thread(made_row, run, self.folder, self._maker.pool, str(image.path), note)
+        async with (
+            self._saving
+        ):  # one by one: threads that wait for each other's files would keep replies waiting
+            row = await asyncio.to_thread(made_row, run, self.folder, self._maker.pool, str(image.path), note)
         self._ended_with(replace(row, place=image.place))
         return run
 
