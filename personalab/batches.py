@@ -8,16 +8,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol
 
 from personalab.batch_rows import COLUMNS, Contents, Row, Rows, State
 from personalab.config import BATCH_NOTES_MAX
 from personalab.errors import CardInvalid, ImageError, PersonalabError
 from personalab.files import clear_parts
 from personalab.images import each_image, read_image
+from personalab.loops import as_finished
 from personalab.pool import LLMPool
 from personalab.progress import Tally, watch
 from personalab.records import PoolCounts, Usage
@@ -26,38 +27,6 @@ from personalab.stages import Brief, Stage
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-
-async def as_finished(
-    items: AsyncIterator[Item], work: Callable[[Item], Awaitable[Result]], window: int
-) -> AsyncIterator[Result]:
-    """Results as they finish, with at most `window` items taken and not finished.
-
-    An error of one stops all: what succeeded is given out, the rest is cancelled, and it is raised.
-    """
-    under_way: set[asyncio.Future[Result]] = set()
-    more = True
-    try:
-        while True:
-            while more and len(under_way) < window:
-                try:
-                    item = await anext(items)
-                except StopAsyncIteration:
-                    more = False
-                else:
-                    under_way.add(asyncio.ensure_future(work(item)))
-            if not under_way:
-                return
-            finished, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
-            for task in sorted(finished, key=lambda task: task.exception() is not None):
-                yield task.result()
-    finally:
-        for task in under_way:
-            task.cancel()
-        await asyncio.gather(*under_way, return_exceptions=True)
 
 
 class Maker(Protocol):

@@ -60,6 +60,9 @@ TWEET_LIKENESS_MAX = 80.0
 TWEET_ROUNDS = 3
 """Times that near copies of a batch are asked again."""
 
+JUDGEMENTS = 3
+"""Times that a judge is asked about one text, as it does not say the same twice."""
+
 _VARIABLES = {
     "api_key": "OPENAI_API_KEY",
     "api_base": "OPENAI_BASE_URL",

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from dataclasses import replace as replaced
 from glob import glob, has_magic
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from personalab.batches import as_finished
 from personalab.calendar_files import calendar_path, find_calendars, load_calendar, merge_calendar
 from personalab.calendars import Calendar, Slot, days_of, months_beside
 from personalab.config import CALENDAR_PART_DAYS, WINDOW_SPARE
 from personalab.errors import AccessRefused, CardError, ConfigError, OutputError, PersonalabError
+from personalab.loops import as_finished, numbered
 from personalab.personas import Persona, notice, open_persona
 from personalab.planner import Planner, chosen_slots
 from personalab.progress import Tally, watch
@@ -292,13 +292,8 @@ async def _run(
         )  # fmt: skip
 
     async with watch(tally, progress):
-        async for _ in as_finished(_numbered(items), one, planner.pool.max_concurrent + WINDOW_SPARE):
+        async for _ in as_finished(numbered(items), one, planner.pool.max_concurrent + WINDOW_SPARE):
             pass
     job.rows = [rows[number] for number in sorted(rows)]
     job.counts, job.seconds = planner.pool.counts.since(before), time.monotonic() - began
     return job
-
-
-async def _numbered(items: Sequence[Item]) -> AsyncIterator[tuple[int, Item]]:
-    for number, item in enumerate(items):
-        yield number, item

@@ -22,11 +22,12 @@ from typing import Any, Self
 from personalab.batches import Batch
 from personalab.cache import Difference, Why, differences, identity
 from personalab.config import WINDOW_SPARE
-from personalab.errors import AccessRefused, ConfigError, PersonalabError, unknown
+from personalab.errors import AccessRefused, ConfigError, PersonalabError
 from personalab.images import open_picture, read_image
 from personalab.loops import first_error
 from personalab.names import slug
 from personalab.pool import LLMPool
+from personalab.questions import find_question
 from personalab.records import Picture, Request
 from personalab.runs import Failure, Run, StageRecord
 from personalab.schemas import CorePersona, StageOutput, clean_text
@@ -63,10 +64,7 @@ class Pipeline:
         Raises:
             ConfigError: unknown; names the nearest.
         """
-        for stage in self.stages:
-            if stage.name == name:
-                return stage
-        raise unknown("stage", name, (stage.name for stage in self.stages))
+        return find_question(self.stages, name)
 
     def vary(self, stage: str, **changes: Any) -> Self:
         """A pipeline with one stage changed: `prompt` (file, text or template), `model`, or a sampling parameter.

@@ -26,11 +26,11 @@ from personalab.calendars import (
 )
 from personalab.config import ASKS_MAX, TWEET_ROUNDS
 from personalab.dialect import asked_again
-from personalab.errors import AccessRefused, ConfigError, PersonalabError, unknown
+from personalab.errors import AccessRefused, ConfigError, PersonalabError
 from personalab.loops import together
 from personalab.personas import Persona, notice
 from personalab.pool import LLMPool
-from personalab.questions import Question
+from personalab.questions import Question, find_question, with_varied
 from personalab.records import Request
 from personalab.tweets import (
     TWEET,
@@ -66,10 +66,7 @@ class Planner:
         Raises:
             ConfigError: unknown; names the nearest.
         """
-        for question in self.questions:
-            if question.name == name:
-                return question
-        raise unknown("stage", name, (question.name for question in self.questions))
+        return find_question(self.questions, name)
 
     def vary(self, name: str, **changes: Any) -> Self:
         """A planner with one question changed: `prompt` (file, text or template), `model`, or a sampling parameter.
@@ -78,8 +75,7 @@ class Planner:
             ConfigError: unknown question or parameter; names the nearest.
             PromptError: the prompt file is no template or wants what there is not.
         """
-        varied = self.question(name).vary(**changes)
-        return replace(self, questions=tuple(varied if q.name == name else q for q in self.questions))
+        return replace(self, questions=with_varied(self.questions, name, changes))
 
     async def plan(
         self, persona: Persona, month: str, standing: Sequence[Slot] = (), on_answer: OnAnswer | None = None
