@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from personalab.words import ngrams
+from personalab.words import Item, ngrams
 
 Words = Sequence[str]
 Parts = Sequence[Hashable]
@@ -74,7 +74,7 @@ def top_share_at(
     return math.fsum(values) / len(values) if values else None
 
 
-def _drawn(lists: Sequence[Sequence[Hashable]], budget: int, draws: int, seed: int) -> list[list[str]]:
+def _drawn(lists: Sequence[Sequence[Item]], budget: int, draws: int, seed: int) -> list[list[Item]]:
     """The first `budget` items of the lists, each time in another order of the lists; nothing if there are fewer."""
     total = sum(map(len, lists))
     if budget < 1 or total < budget:
@@ -83,9 +83,9 @@ def _drawn(lists: Sequence[Sequence[Hashable]], budget: int, draws: int, seed: i
     generator = np.random.default_rng(seed)
     found = []
     for _ in range(draws):
-        taken: list[str] = []
+        taken: list[Item] = []
         for place in generator.permutation(len(ordered)):
-            taken.extend(ordered[place])  # type: ignore[arg-type]
+            taken.extend(ordered[place])
             if len(taken) >= budget:
                 break
         found.append(taken[:budget])

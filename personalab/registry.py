@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from personalab.errors import ConfigError, unknown
 from personalab.records import Record
@@ -47,7 +47,7 @@ class Metric(Record):
     length_sensitive: bool = False
     needs: Need = "nothing"
     min_n: int = 1
-    params: dict[str, Any] = {}
+    params: dict[str, Any] = Field(default_factory=dict)
     description: str
     reference: str = ""
     columns: tuple[str, ...]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from personalab import attributes, attribution, diversity, slop
 from personalab.registry import Group, metric
-from personalab.words import ngrams, plain_text, plain_words, skeleton
+from personalab.words import plain_text, plain_words, skeleton
 
 Texts = Sequence[str]
 Parts = Sequence[Hashable]
@@ -67,7 +67,7 @@ def words_and_others(groups: Sequence[Group]) -> Mapping[str, int]:
     words = _word_budget(groups)
     return {
         "words": words,
-        "others": _affordable([_other_count(_cut(*group, words)[1]) for group in groups], 1),
+        "others": _affordable([_other_count(_cut(group[0], group[1], words)[1]) for group in groups], 1),
     }
 
 
@@ -79,7 +79,7 @@ def words_each(groups: Sequence[Group]) -> Mapping[str, int]:
 def others_only(groups: Sequence[Group]) -> Mapping[str, int]:
     """A budget of others to compare with, among texts that are not empty when they are plain."""
     counts = [
-        _other_count([part for text, part in zip(*group, strict=True) if plain_text(text)])
+        _other_count([part for text, part in zip(group[0], group[1], strict=True) if plain_text(text)])
         for group in groups
     ]
     return {"others": _affordable(counts, 1)}

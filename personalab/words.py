@@ -28,18 +28,18 @@ _CACHED_TEXTS = 1 << 16
 Item = TypeVar("Item", bound=Hashable)
 
 # What holds sentences together in English, Spanish and Chinese: short lists of the most frequent, to be extended.
-FUNCTION_WORDS = frozenset(
-    (
-        "a about after all am an and any are as at be because been before but by can could did do does don't down "
-        "for from had has have he her here him his how i i'm i've if in into is isn't it it's its just like me more "
-        "my no not now of off on one only or other our out over she should so some than that that's the their them "
-        "then there these they this those to too up was wasn't we were what when where which who why will with "
-        "would you you're your "
-        "al como con cuando de del el ella ellos en es esta está este esto hay la las le lo los más me mi muy ni no "
-        "nos o para pero por porque que qué se si sí sin sobre su sus te tu un una ya y yo "
-        "的 了 是 我 你 他 她 它 们 在 有 不 这 那 和 也 就 都 很 还 又 一 个 上 下 到 说 要 会 着 没 吗 呢 吧 啊 把 被 给 让"
-    ).split()
-)
+_ENGLISH = """
+a about after all am an and any are as at be because been before but by can could did do does don't down for from had has
+have he her here him his how i i'm i've if in into is isn't it it's its just like me more my no not now of off on one only
+or other our out over she should so some than that that's the their them then there these they this those to too up was
+wasn't we were what when where which who why will with would you you're your
+"""
+_SPANISH = """
+al como con cuando de del el ella ellos en es esta está este esto hay la las le lo los más me mi muy ni no nos o para pero
+por porque que qué se si sí sin sobre su sus te tu un una ya y yo
+"""
+_CHINESE = "的了是我你他她它们在有不这那和也就都很还又一个上下到说要会着没吗呢吧啊把被给让"
+FUNCTION_WORDS = frozenset([*_ENGLISH.split(), *_SPANISH.split(), *_CHINESE])
 
 
 def words(text: str) -> tuple[str, ...]:
