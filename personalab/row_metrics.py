@@ -27,7 +27,7 @@ def cut_off(error: str | None) -> bool:
     return error is not None and ReplyTruncated.mend in error
 
 
-@metric(unit="units of 280", range=(0, None), length_sensitive=True, reference="X, counting characters, v3")
+@metric(unit="units of 280", range=(0, None), reference="X, counting characters, v3")
 def weighted_length(text: str) -> int:
     """Length as X counts it: most Latin characters 1, others and emoji 2, an address 23."""
     return count_units(text)
@@ -45,7 +45,7 @@ def over_limit(text: str, *, limit: int = TWEET_LENGTH_MAX) -> bool:
     return not fits_in_tweet(text, limit)
 
 
-@metric(unit="words a tweet", range=(0, None), length_sensitive=True)
+@metric(unit="words a tweet", range=(0, None))
 def word_count(text: str) -> int:
     """Words, without mentions, hashtags and addresses."""
     return len(plain_words(text))
@@ -115,7 +115,7 @@ def contradictions(contradictions: int) -> int:
     return contradictions
 
 
-@metric(unit="tokens", range=(0, None), direction=-1, length_sensitive=True)
+@metric(unit="tokens", range=(0, None), direction=-1)
 def output_tokens(output_tokens: float) -> float:
     """Tokens of the answer."""
     return output_tokens

@@ -22,6 +22,8 @@ BCA_FROM = 20
 """Units from which a mean's interval is bootstrapped; below, the bootstrap is too narrow (docs/statistics.md)."""
 EXACT_UNITS_MAX = 20
 """Units up to which all 2^n flips of signs are tried; beyond, `RESAMPLES` random ones."""
+_TABLE_UNITS_MAX = 500
+"""Units up to which what is drawn is kept as a table, 40 MB at most."""
 
 Numbers = NDArray[np.float64]
 
@@ -91,15 +93,19 @@ def _bca_interval(numbers: Numbers, confidence: float, resamples: int, seed: int
 
 def resampled_means(numbers: Numbers, resamples: int = RESAMPLES, seed: int = SEED) -> Numbers:
     """Means of samples drawn with replacement; of equal length always the same places are drawn."""
-    means: Numbers = draw_counts(len(numbers), resamples, seed) @ numbers / len(numbers)
-    return means
+    units = len(numbers)
+    if units <= _TABLE_UNITS_MAX:
+        means: Numbers = draw_counts(units, resamples, seed) @ numbers / units
+        return means
+    generator = np.random.default_rng(seed)
+    return np.array([numbers[generator.integers(0, units, units)].mean() for _ in range(resamples)])
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2)
 def draw_counts(units: int, resamples: int, seed: int) -> Numbers:
     """How often each unit is drawn in each resample, one row a resample.
 
-    Counts instead of places: then all contrasts over the same units share one matrix, and a mean is a product.
+    Counts instead of places: then all contrasts over the same units share one table, and a mean is a product.
     """
     shares = np.full(units, 1 / units)
     counts = np.random.default_rng(seed).multinomial(units, shares, size=resamples).astype(np.float64)
@@ -107,10 +113,24 @@ def draw_counts(units: int, resamples: int, seed: int) -> Numbers:
     return counts
 
 
-@lru_cache(maxsize=4)
+def _random_sums(numbers: Numbers, resamples: int, seed: int) -> Numbers:
+    """Sums of the numbers with random signs."""
+    if len(numbers) <= _TABLE_UNITS_MAX:
+        sums: Numbers = _random_signs(len(numbers), resamples, seed) @ numbers
+        return sums
+    generator = np.random.default_rng(seed)
+    return np.array([numbers @ _signs(generator, len(numbers)) for _ in range(resamples)])
+
+
+@lru_cache(maxsize=2)
 def _random_signs(units: int, resamples: int, seed: int) -> Numbers:
-    signs = np.random.default_rng(seed).choice(np.array([-1.0, 1.0]), size=(resamples, units))
+    signs = _signs(np.random.default_rng(seed), (resamples, units))
     signs.setflags(write=False)
+    return signs
+
+
+def _signs(generator: np.random.Generator, shape: int | tuple[int, int]) -> Numbers:
+    signs: Numbers = 2.0 * generator.integers(0, 2, shape) - 1.0
     return signs
 
 
@@ -173,7 +193,7 @@ def sign_flip_p(differences: ArrayLike, *, resamples: int = RESAMPLES, seed: int
     # Sums that are equal but for rounding count as equal.
     seen = abs(numbers.sum()) - 1e-12 * np.abs(numbers).sum()
     if len(numbers) > EXACT_UNITS_MAX:
-        sums = _random_signs(len(numbers), resamples, seed) @ numbers
+        sums = _random_sums(numbers, resamples, seed)
         return float(((np.abs(sums) >= seen).sum() + 1) / (resamples + 1))
     sums = numbers[:1]  # the first sign stays: flipping all of them changes no distance from 0
     for each in numbers[1:]:
