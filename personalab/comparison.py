@@ -13,22 +13,22 @@ import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from personalab import comparison_checks, stats
+from personalab.comparison_checks import each_row
 from personalab.comparison_views import comparison_html, comparison_text
+from personalab.contrasts import KINDS, Contrasts, Method, favours, level_pairs, trend_of
 from personalab.errors import ConfigError, unknown
 from personalab.metrics import Embed, Params, scored_groups
-from personalab.power import ALPHA, POWER, difference_variance, minimal_detectable_effect, units_needed
+from personalab.power import ALPHA, POWER, difference_variance, units_needed
 from personalab.registry import Metric, find_metric, known_metrics
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Contrasts = Literal["default", "adjacent", "baseline", "all"]
-_CONTRASTS = ("default", "adjacent", "baseline", "all")
 LENGTHS = ("output_tokens", "word_count")
 """What length is checked by: the first that the frame has the columns for."""
 _VALUE = "_value"
@@ -81,7 +81,7 @@ class Comparison:
     def _contrast(self, a: Any, b: Any) -> Mapping[str, Any]:
         chosen = self.contrasts.dropna(subset=["se"])
         if a is not None or b is not None:
-            there = {(row.a, row.b) for row in self.contrasts.itertuples()}
+            there = {(row.a, row.b) for row in each_row(self.contrasts)}
             if (a, b) not in there:
                 raise unknown("contrast", f"{a} → {b}", [f"{one} → {other}" for one, other in there])
             chosen = chosen[(chosen["a"] == a) & (chosen["b"] == b)]
@@ -90,7 +90,7 @@ class Comparison:
                 "how much images differ is unknown: compare two images or more under both conditions"
             )
         spread = chosen["se"] * np.sqrt(chosen["n_pairs"].astype(float))
-        return dict(chosen.loc[spread.idxmax()])
+        return dict(chosen.iloc[int(np.argmax(spread))])
 
     def _variance_with(self, row: Mapping[str, Any], variance: float, replicates: int) -> float:
         within = self.levels.set_index("level").loc[[row["a"], row["b"]]]
@@ -180,12 +180,12 @@ def compare(
     levels = _ordered(frame[by])
     _check_baseline(levels, baseline)
     cells = _cells(values, by, units, levels)
-    pairs = _pairs(levels, contrasts, levels[0] if baseline is None else baseline) if levels else []
-    test = _Test(alpha, resamples, seed)
-    table = test.contrasts(cells, pairs, known)
-    described = _levels(rows, values, cells, by, units, replicates, levels, test)
-    trend = _trend(cells, levels, test)
-    lengths = _length_check(rows, metric, by, units, replicates, levels, pairs, test)
+    pairs = level_pairs(levels, contrasts, levels[0] if baseline is None else baseline) if levels else []
+    method = Method(alpha, resamples, seed)
+    table = method.contrasts(cells, pairs, known)
+    described = _levels(rows, values, cells, by, units, replicates, levels, method)
+    trend = trend_of(cells, levels, method)
+    lengths = _length_check(rows, metric, by, units, replicates, levels, pairs, method)
     problems = comparison_checks.problems(
         rows=rows, by=by, units=units, replicates=replicates, levels=described, contrasts=table, cells=cells,
         values=values[_VALUE], length_check=lengths, known=known, alpha=alpha, across=across,
@@ -230,7 +230,7 @@ def compare_many(
         contrasts = each.contrasts.assign(
             p_adj=np.array(own, dtype=float), n_contrasts=sum(len(other.contrasts) for other in found)
         )
-        contrasts["favours"] = _favours(contrasts, each.meta["direction"], each.meta["alpha"])
+        contrasts["favours"] = favours(contrasts, each.meta["direction"], each.meta["alpha"])
         corrected.append(dataclasses.replace(each, contrasts=contrasts))
     return Comparisons(tuple(corrected))
 
@@ -243,8 +243,8 @@ def _check(frame: pd.DataFrame, columns: Sequence[str], contrasts: str) -> None:
         raise ConfigError(
             f"by and paired name the same column ({', '.join(columns)}): pair by what is the same under all"
         )
-    if contrasts not in _CONTRASTS:
-        raise unknown("kind of contrasts", contrasts, _CONTRASTS)
+    if contrasts not in KINDS:
+        raise unknown("kind of contrasts", contrasts, KINDS)
     if frame.empty:
         raise ConfigError("the frame has no rows: there is nothing to compare")
 
@@ -304,102 +304,6 @@ def _cells(values: pd.DataFrame, by: str, units: list[str], levels: list[Any]) -
     return cells.reindex(columns=levels)
 
 
-def _pairs(levels: list[Any], contrasts: Contrasts, baseline: Any) -> list[tuple[Any, Any]]:
-    adjacent = list(zip(levels, levels[1:], strict=False))
-    against = [(baseline, level) for level in levels if level != baseline]
-    if contrasts == "all":
-        return [(one, other) for place, one in enumerate(levels) for other in levels[place + 1 :]]
-    if contrasts == "adjacent":
-        return adjacent
-    if contrasts == "baseline":
-        return against
-    # A pair is one contrast whichever way round it stands.
-    return [*adjacent, *(pair for pair in against if pair not in adjacent and pair[::-1] not in adjacent)]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Test:
-    """How means and differences are judged."""
-
-    alpha: float
-    resamples: int
-    seed: int
-
-    def interval(self, values: Any) -> stats.Interval | None:
-        return stats.mean_interval(
-            values, confidence=1 - self.alpha, resamples=self.resamples, seed=self.seed
-        )
-
-    def p(self, differences: Any) -> float | None:
-        if len(differences) < 2:
-            return None
-        return stats.sign_flip_p(differences, resamples=self.resamples, seed=self.seed)
-
-    def contrasts(
-        self, cells: pd.DataFrame, pairs: list[tuple[Any, Any]], known: Metric | None
-    ) -> pd.DataFrame:
-        """One row a pair of levels."""
-        import pandas as pd
-
-        rows = [{"a": a, "b": b, **self._contrast(cells[a], cells[b])} for a, b in pairs]
-        table = pd.DataFrame(rows, columns=["a", "b", *_CONTRAST_COLUMNS])
-        table["p_adj"] = np.array(stats.holm([row["p"] for row in rows]), dtype=float)
-        table["adjust"], table["n_contrasts"] = "holm", len(pairs)
-        for column in _NUMBER_COLUMNS:
-            table[column] = table[column].astype(float)
-        table["favours"] = _favours(table, known.direction if known else 0, self.alpha)
-        return table
-
-    def _contrast(self, a: pd.Series[float], b: pd.Series[float]) -> dict[str, Any]:
-        complete = a.notna() & b.notna()
-        one, other = a[complete].to_numpy(), b[complete].to_numpy()
-        differences = other - one
-        count = len(differences)
-        interval, error = self.interval(differences), stats.standard_error(differences)
-        diff = float(differences.mean()) if count else None
-        base = abs(float(one.mean())) if count else 0.0
-        return {
-            "n_pairs": count,
-            "n_dropped_units": int((a.notna() | b.notna()).sum()) - count,
-            "diff": diff,
-            "diff_rel": diff / base if diff is not None and base else None,
-            "se": error,
-            "ci_low": interval.low if interval else None,
-            "ci_high": interval.high if interval else None,
-            "ci_method": interval.method if interval else None,
-            "p": self.p(differences),
-            "p_floor": stats.sign_flip_floor(count, resamples=self.resamples),
-            "test": stats.sign_flip_name(count) if count > 1 else None,
-            "agree": stats.agreement(differences),
-            "d_z": stats.standardised_difference(differences),
-            "cliffs_delta": stats.cliffs_delta(one, other),
-            "mde_80": minimal_detectable_effect(error**2 * count, count, alpha=self.alpha, small=True)
-            if error is not None
-            else None,
-        }
-
-
-_CONTRAST_COLUMNS = (
-    "n_pairs", "n_dropped_units", "diff", "diff_rel", "se", "ci_low", "ci_high", "ci_method", "p", "p_adj", "adjust",
-    "n_contrasts", "p_floor", "test", "agree", "d_z", "cliffs_delta", "mde_80", "favours",
-)  # fmt: skip
-_NUMBER_COLUMNS = (
-    "diff", "diff_rel", "se", "ci_low", "ci_high", "p", "p_floor", "agree", "d_z", "cliffs_delta", "mde_80",
-)  # fmt: skip
-
-
-def _favours(contrasts: pd.DataFrame, direction: int, alpha: float) -> list[str]:
-    """`a` or `b` where the interval excludes 0 and the corrected p is below alpha, else `unclear`; `-` without direction."""
-    return [
-        "-"
-        if not direction
-        else ("b" if row.diff * direction > 0 else "a")
-        if comparison_checks.is_shown(row, alpha)
-        else "unclear"
-        for row in contrasts.itertuples()
-    ]
-
-
 def _levels(
     rows: pd.DataFrame,
     values: pd.DataFrame,
@@ -408,7 +312,7 @@ def _levels(
     units: list[str],
     replicates: list[str],
     levels: list[Any],
-    test: _Test,
+    method: Method,
 ) -> pd.DataFrame:
     """One row a level."""
     import pandas as pd
@@ -419,7 +323,7 @@ def _levels(
     for level in levels:
         here, scored = rows[by] == level, values[values[by] == level].dropna(subset=[_VALUE])
         means = cells[level].dropna().to_numpy()
-        interval = test.interval(means)
+        interval = method.interval(means)
         repeats = scored.groupby(units, observed=True)[_VALUE].agg(["size", "var"])
         several = repeats[repeats["size"] > 1]
         described.append(
@@ -452,33 +356,6 @@ def _levels(
 _LEVEL_NUMBERS = ("mean", "ci_low", "ci_high", "median", "sd_between", "sd_within", "mean_tokens")
 
 
-def _trend(cells: pd.DataFrame, levels: list[Any], test: _Test) -> pd.DataFrame:
-    """One row: the mean slope of the units seen under all levels, and Page's test. Empty where there is no trend."""
-    import pandas as pd
-
-    columns = ["n_units", "slope", "ci_low", "ci_high", "ci_method", "p", "page_l", "page_p"]
-    numeric = all(
-        isinstance(level, int | float | np.number) and not isinstance(level, bool) for level in levels
-    )
-    whole = cells.dropna()
-    if not numeric or len(levels) < 3 or whole.empty:
-        return pd.DataFrame(columns=columns)
-    steepness = stats.slopes(whole.to_numpy(), levels)
-    interval, page = test.interval(steepness), stats.page_trend(whole.to_numpy())
-    row = {
-        "n_units": len(whole),
-        "slope": float(steepness.mean()),
-        "ci_low": interval.low if interval else None,
-        "ci_high": interval.high if interval else None,
-        "ci_method": interval.method if interval else None,
-        "p": test.p(steepness),
-        "page_l": page.statistic if page else None,
-        "page_p": page.p if page else None,
-    }
-    table = pd.DataFrame([row], columns=columns)
-    return table.astype({name: float for name in columns if name not in ("n_units", "ci_method")})
-
-
 def _length_check(
     rows: pd.DataFrame,
     metric: str,
@@ -487,14 +364,14 @@ def _length_check(
     replicates: list[str],
     levels: list[Any],
     pairs: list[tuple[Any, Any]],
-    test: _Test,
+    method: Method,
 ) -> pd.DataFrame | None:
     """The same contrasts on length; None where there is none."""
     for name in LENGTHS:
         there = name in rows.columns or set(find_metric(name).columns) <= set(rows.columns)
         if there and name != metric and not (name in rows.columns and rows[name].isna().all()):
             values, _, _ = _values(rows, name, [*units, by, *replicates], None, None, None)
-            found = test.contrasts(_cells(values, by, units, levels), pairs, None)
+            found = method.contrasts(_cells(values, by, units, levels), pairs, None)
             kept = ["a", "b", "n_pairs", "diff", "diff_rel", "ci_low", "ci_high", "p", "p_adj"]
             return found[kept].assign(length=name)[["length", *kept]]
     return None

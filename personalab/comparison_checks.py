@@ -19,6 +19,11 @@ _ONE_OF_EACH = ("model", "prompt", "prompt_sha256", "temperature", "embedding_mo
 """Columns of which a level should hold one value, unless it is what is compared."""
 
 
+def each_row(frame: pd.DataFrame) -> list[Any]:
+    """The rows, each with its columns as attributes."""
+    return list(frame.itertuples())
+
+
 def is_shown(contrast: Any, alpha: float) -> bool:
     """Whether a contrast (a row) has an interval without 0 and a corrected p below alpha."""
     if not contrast.p_adj < alpha:  # NaN is not
@@ -140,10 +145,10 @@ def _mixed(rows: pd.DataFrame, by: str) -> list[str]:
     for column in _ONE_OF_EACH:
         if column in rows.columns and column != by:
             kinds = rows.groupby(by, observed=True)[column].nunique()
-            for level in kinds[kinds > 1].index:
-                found.append(
-                    f"level {level} mixes {kinds[level]} values of {column}: compare within one of them"
-                )
+            found += [
+                f"level {level} mixes {count} values of {column}: compare within one of them"
+                for level, count in kinds[kinds > 1].items()
+            ]
     return found
 
 
@@ -155,7 +160,7 @@ def _length(length_check: pd.DataFrame | None, known: Metric | None, alpha: floa
     return [
         f"length-confounded: from {row.a} to {row.b} length ({row.length}) changes too ({_relative(row.diff_rel)}), and "
         f"{known.name} moves with length"
-        for row in length_check.itertuples()
+        for row in each_row(length_check)
         if is_shown(row, alpha)
     ]
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any, Protocol
 
-from personalab.comparison_checks import is_shown
+from personalab.comparison_checks import each_row, is_shown
 from personalab.views import plain
 
 if TYPE_CHECKING:
@@ -57,9 +57,9 @@ class Compared(Protocol):
 def comparison_text(found: Compared) -> str:
     """A comparison as plain text."""
     lines = [f"{found.meta['metric']} by {found.meta['by']}: {headline(found)}", *_about(found), ""]
-    lines += [f"  {row.level}: {_level(row)}" for row in found.levels.itertuples()]
+    lines += [f"  {row.level}: {_level(row)}" for row in each_row(found.levels)]
     lines.append("")
-    lines += [f"  {sentence(row, found.meta)}" for row in found.contrasts.itertuples()]
+    lines += [f"  {sentence(row, found.meta)}" for row in each_row(found.contrasts)]
     lines += [f"  {text}" for text in (*_trend(found), *_length(found))]
     lines += [f"  warning: {text}" for text in found.warnings]
     return plain("\n".join(lines))
@@ -70,7 +70,7 @@ def comparison_html(found: Compared) -> str:
     meta = found.meta
     title = f"<h3>{escape(str(meta['metric']))} by {escape(str(meta['by']))}: {escape(headline(found))}</h3>"
     about = "".join(f'<div class="dim">{escape(text)}</div>' for text in _about(found))
-    said = "".join(_item(row, meta) for row in found.contrasts.itertuples())
+    said = "".join(_item(row, meta) for row in each_row(found.contrasts))
     said += "".join(f"<li>{escape(text)}</li>" for text in (*_trend(found), *_length(found)))
     warned = "".join(f'<div class="warning">{escape(text)}</div>' for text in found.warnings)
     body = f"{title}{about}<ul>{said}</ul>{_bars(found)}{warned}"
@@ -85,7 +85,7 @@ def headline(found: Compared) -> str:
         return "one level, nothing to compare"
     if contrasts["n_pairs"].max() < 2:
         return "a description only, there is one image or none to compare"
-    shown = [row for row in contrasts.itertuples() if is_shown(row, alpha)]
+    shown = [row for row in each_row(contrasts) if is_shown(row, alpha)]
     if not shown:
         return "no difference shown"
     return f"{len(shown)} of {len(contrasts)} differences shown"
@@ -171,7 +171,7 @@ def _level(row: Any) -> str:
 
 def _trend(found: Compared) -> list[str]:
     lines = []
-    for row in found.trend.itertuples():
+    for row in each_row(found.trend):
         if row.p is None or row.p != row.p:
             continue
         way = "rises" if row.slope > 0 else "falls"
@@ -188,7 +188,7 @@ def _trend(found: Compared) -> list[str]:
 def _length(found: Compared) -> list[str]:
     if found.length_check is None or not (found.length_check["n_pairs"] > 1).any():
         return []
-    changed = [row for row in found.length_check.itertuples() if is_shown(row, found.meta["alpha"])]
+    changed = [row for row in each_row(found.length_check) if is_shown(row, found.meta["alpha"])]
     name = found.length_check["length"].iloc[0] if len(found.length_check) else "length"
     if not changed:
         return [f"Length ({name}) differs by nothing that can be shown."]
@@ -203,16 +203,14 @@ def _item(row: Any, meta: Mapping[str, Any]) -> str:
 
 def _bars(found: Compared) -> str:
     """A drawn interval for each contrast, all on one scale."""
-    rows = [
-        row for row in found.contrasts.itertuples() if row.ci_low == row.ci_low and row.ci_low is not None
-    ]
+    rows = [row for row in each_row(found.contrasts) if row.ci_low == row.ci_low and row.ci_low is not None]
     if not rows:
         return ""
     low, high = min(0.0, *(row.ci_low for row in rows)), max(0.0, *(row.ci_high for row in rows))
     scale = (_BAR_WIDTH - 2 * _BAR_MARGIN) / ((high - low) or 1.0)
 
     def place(value: float) -> float:
-        return round(_BAR_MARGIN + (value - low) * scale, 1)
+        return float(round(_BAR_MARGIN + (value - low) * scale, 1))
 
     drawn = "".join(
         f"<tr><td>{escape(f'{row.a} → {row.b}')}</td><td>{_bar(row, place, found.meta['alpha'])}</td>"

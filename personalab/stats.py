@@ -130,8 +130,7 @@ def _random_signs(units: int, resamples: int, seed: int) -> Numbers:
 
 
 def _signs(generator: np.random.Generator, shape: int | tuple[int, int]) -> Numbers:
-    signs: Numbers = 2.0 * generator.integers(0, 2, shape) - 1.0
-    return signs
+    return generator.integers(0, 2, shape).astype(np.float64) * 2 - 1
 
 
 def wilson_interval(successes: int, trials: int, *, confidence: float = CONFIDENCE) -> Interval:
@@ -193,8 +192,8 @@ def sign_flip_p(differences: ArrayLike, *, resamples: int = RESAMPLES, seed: int
     # Sums that are equal but for rounding count as equal.
     seen = abs(numbers.sum()) - 1e-12 * np.abs(numbers).sum()
     if len(numbers) > EXACT_UNITS_MAX:
-        sums = _random_sums(numbers, resamples, seed)
-        return float(((np.abs(sums) >= seen).sum() + 1) / (resamples + 1))
+        hits = (np.abs(_random_sums(numbers, resamples, seed)) >= seen).sum()
+        return float((hits + 1) / (resamples + 1))
     sums = numbers[:1]  # the first sign stays: flipping all of them changes no distance from 0
     for each in numbers[1:]:
         sums = np.concatenate([sums + each, sums - each])

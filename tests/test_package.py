@@ -44,7 +44,7 @@ LAYERS = [
     ["transport", "offline", "card_structure", "questions", "row_metrics", "set_metrics"],
     ["card_png", "card_lint", "metrics", "comparison_checks"],
     ["card_checks", "cards", "pool", "stages"],
-    ["personas", "views"],
+    ["personas", "views", "contrasts"],
     ["calendars", "runs", "progress", "comparison_views"],
     ["comparison", "batches", "tweets", "calendar_files"],
     ["pipeline", "planner", "tweet_files"],
