@@ -105,10 +105,10 @@ class Judge:
 
         `context` names a column with what the judge may know of the author. `item` is the text's place in the frame.
         `score` is 1 to 5, or missing, with the reason in `missing`; `quotes_found` is the share of quotes that really
-        stand in the text.
+        stand in the text. Columns that begin with `judge_` say who judged, by which prompt, and what it took.
 
         Raises:
-            ConfigError: no such column or criterion.
+            ConfigError: no rows, or no such column or criterion.
             AccessRefused: key, model or quota: nothing could succeed.
         """
         import pandas as pd
@@ -293,14 +293,14 @@ def _paid(question: Question, answers: Sequence[_Answer]) -> JsonObject:
     replies = [answer.reply for answer in answers if answer.reply]
     usage = sum((reply.usage for reply in replies), Usage())
     return {
-        "model": replies[0].model if replies else question.model,
-        "prompt": question.prompt.name,
-        "prompt_sha256": question.prompt.sha256,
-        "temperature": question.sampling.temperature,
-        "keys": tuple(answer.key for answer in answers if answer.key),
-        "cached": bool(replies) and all(reply.cached for reply in replies),
-        "input_tokens": usage.input_tokens,
-        "output_tokens": usage.output_tokens,
+        "judge_model": replies[0].model if replies else question.model,
+        "judge_prompt": question.prompt.name,
+        "judge_prompt_sha256": question.prompt.sha256,
+        "judge_temperature": question.sampling.temperature,
+        "judge_keys": tuple(answer.key for answer in answers if answer.key),
+        "judge_cached": bool(replies) and all(reply.cached for reply in replies),
+        "judge_input_tokens": usage.input_tokens,
+        "judge_output_tokens": usage.output_tokens,
     }
 
 

@@ -84,32 +84,38 @@ class Preferences:
         return told + str(self.strengths.to_html(index=False, float_format="{:.2f}".format, escape=True))
 
     def _sentences(self) -> list[str]:
-        best = self.strengths.iloc[0]
-        rest = self.strengths.iloc[1:]
-        clear = bool(best["low"] > rest["high"].max()) if len(rest) and not math.isnan(best["low"]) else False
         units = int(self.comparisons["outcome"].notna().sum())
+        if not units:
+            return [f"No comparison has an outcome: {self.missing} missing; the column missing says why."]
         told = [
-            f"{best['condition']} is preferred most often: {best['win_rate']:.0%} of its comparisons, ties as half. "
-            + (
-                "Its interval lies above all others."
-                if clear
-                else "Its interval overlaps another's: this many images do not show which is better."
-            ),
+            self._best(),
             f"{units} comparisons, each asked in both orders; {self.missing} missing.",
         ]
         if self.flip_rate is not None:
+            poor = "; so many make this judge a poor one." if self.flip_rate > FLIP_RATE_HIGH else "."
             told.append(
-                f"In {self.flip_rate:.0%} the answer changed with the order, which counts as a tie"
-                + ("; so many make this judge a poor one." if self.flip_rate > FLIP_RATE_HIGH else ".")
+                f"In {self.flip_rate:.0%} the answer changed with the order, which counts as a tie{poor}"
             )
         if self.first_share is not None and (interval := self.first_share_interval):
             fair = interval.low <= 0.5 <= interval.high
             told.append(
                 f"The text shown first won {self.first_share:.0%} of the decided answers (interval {interval.low:.0%} "
-                f"to {interval.high:.0%}): "
-                + ("no sign of a bias." if fair else "this judge leans to one side.")
+                f"to {interval.high:.0%}): {'no sign of a bias.' if fair else 'this judge leans to one side.'}"
             )
         return told
+
+    def _best(self) -> str:
+        best, rest = self.strengths.iloc[0], self.strengths.iloc[1:]
+        if math.isnan(best["strength"]):
+            return "Strengths are unknown: one of the conditions has no comparison with an outcome."
+        sure = (
+            "With one image nobody knows how sure that is."
+            if math.isnan(best["low"])
+            else "Its interval lies above all others."
+            if best["low"] > rest["high"].max()
+            else "Its interval overlaps another's: this many images do not show which is better."
+        )
+        return f"{best['condition']} is preferred most often: {best['win_rate']:.0%} of its comparisons, ties as half. {sure}"
 
 
 FLIP_RATE_HIGH = 0.4

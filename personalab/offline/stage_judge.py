@@ -16,7 +16,7 @@ from personalab.records import JsonObject
 _QUOTE_WORDS = (3, 7)
 _LEAN, _TIE = 0.03, 0.02
 _WAVERING = 0.35
-_BASE, _PER_MARK = 0.25, 0.012
+_BASE, _PER_MARK, _OWN = 0.35, 0.012, 0.6
 _WORDS_A_MARK = 40
 _MARK = re.compile(r"\d+|(?<=[a-z] )[A-Z]\w+|\w{9,}|[*\"“„«]")
 
@@ -67,7 +67,7 @@ def _worth(text: str, asked: Asked) -> float:
     """0 to 1: marks of something particular among the words, and a little that the text alone decides."""
     share = len(_MARK.findall(text)) / max(1, len(text.split()))
     own = number(text) % 1000 / 1000 - 0.5
-    return min(1.0, max(0.0, _BASE + _PER_MARK * _WORDS_A_MARK * share + 0.2 * own))
+    return min(1.0, max(0.0, _BASE + _PER_MARK * _WORDS_A_MARK * share + _OWN * own))
 
 
 def _quote(text: str, chooser: Chooser) -> str:
