@@ -9,9 +9,11 @@ import asyncio
 import hashlib
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from personalab.batch_rows import COLUMNS, Contents, Row, Rows, State
 from personalab.config import BATCH_NOTES_MAX
@@ -27,6 +29,8 @@ from personalab.stages import Brief, Stage
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Result = TypeVar("Result")
 
 
 class Maker(Protocol):
@@ -135,14 +139,16 @@ class Batch:
     async def _runs(self) -> AsyncIterator[Run]:
         self._before = self._before or self._maker.pool.counts
         began = self._began = time.monotonic() - self.seconds
-        self._saving = asyncio.Lock()  # of this event loop: a batch may go on in another
         await asyncio.to_thread(clear_parts, self.folder)
+        # One thread saves: several would keep each other's replies waiting, and each its own heap of free memory.
+        self._saver = ThreadPoolExecutor(1, "personalab-save")
         try:
             async with watch(self.tally, self._progress):
                 async for run in as_finished(self._taken(), self._one, self._window):
                     if run is not None:
                         yield run
         finally:
+            self._saver.shutdown(wait=False)
             self.counts = self._maker.pool.counts.since(self._before)
             self.seconds = time.monotonic() - began
 
@@ -205,7 +211,7 @@ class Batch:
             return None
         if run.source != (source := str(image.path.absolute())):
             run = run.model_copy(update={"source": source})
-            stored = await asyncio.to_thread(run.save, self.folder)
+            stored = await self._saved(run.save, self.folder)
         if failed:
             await asyncio.to_thread(failed.unlink, missing_ok=True)
         self._ended_with(_told(Row(image.place, str(image.path), "kept"), run, stored))
@@ -261,12 +267,12 @@ class Batch:
         return f"settings have changed: {'; '.join(changes[:BATCH_NOTES_MAX])}{more}"
 
     async def _save(self, image: _Image, run: Run, note: str | None) -> Run:
-        async with (
-            self._saving
-        ):  # one by one: threads that wait for each other's files would keep replies waiting
-            row = await asyncio.to_thread(made_row, run, self.folder, self._maker.pool, str(image.path), note)
+        row = await self._saved(made_row, run, self.folder, self._maker.pool, str(image.path), note)
         self._ended_with(replace(row, place=image.place))
         return run
+
+    async def _saved(self, work: Callable[..., Result], *args: Any) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._saver, partial(work, *args))
 
     def _ended(self, run: Run, record: StageRecord) -> None:
         self._stages_done += 1
