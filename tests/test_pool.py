@@ -19,6 +19,7 @@ from aiohttp import web
 from conftest import DROPPED, ScriptedProvider, failure, reply
 
 import personalab
+from personalab.endpoints import NotApplied
 from personalab.errors import (
     ConfigError,
     ImagesUnsupported,
@@ -34,7 +35,7 @@ from personalab.errors import (
     ReplyTruncated,
     RequestRefused,
 )
-from personalab.pool import LLMPool, NotApplied, NotKept
+from personalab.pool import LLMPool, NotKept
 from personalab.records import Message, Picture, Request, SamplingParams, Schema, Usage
 
 MakePool = Callable[..., LLMPool]
@@ -674,7 +675,7 @@ async def test_no_slot_is_lost_with_a_loop(provider: ScriptedProvider, make_pool
             asyncio.run(many(start))
 
     await asyncio.gather(*(asyncio.to_thread(loop_that_ends, 1000 * number) for number in range(4)))
-    assert pool._gate.in_flight == 0
+    assert pool.in_flight == 0
     provider.wait = None
     async with asyncio.timeout(10):
         await asyncio.gather(*(pool.send(ask(f"after {number}")) for number in range(10)))
