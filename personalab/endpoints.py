@@ -23,11 +23,14 @@ from personalab.errors import (
     ReplyError,
     RequestRefused,
 )
+from personalab.estimates import Estimate
 from personalab.gate import Gate
+from personalab.limits import Limits
+from personalab.pace import Pace
 from personalab.pauses import Pause
 from personalab.prices import FREE, Price, price_of
 from personalab.records import Record, Reply, Request
-from personalab.slots import Slots, slots_of
+from personalab.slots import Slots, folder_of, slots_of
 from personalab.tally import Tally
 from personalab.transport import OpenAITransport, Transport, WireReply, load_client
 
@@ -89,7 +92,10 @@ class Endpoint:
         self._prices = dict(prices or {})
         self._transport = transport
         self._sleep = sleep
-        self._gate = Gate(settings.max_concurrent, self._slots(gate))
+        slots = self._slots(gate)
+        self._limits = Limits(settings.max_concurrent, slots, self._pace(shared=slots is not None))
+        self._gate = Gate([self._limits])
+        self._estimate = Estimate()
         self._dialects: dict[str, Dialect] = {}
         self._lock = threading.Lock()
         if transport is None:
@@ -127,19 +133,25 @@ class Endpoint:
         while True:
             dialect = learnt
             try:
-                async with self._gate.slot(request.rank):
+                tokens = self._estimate.tokens(request) if self._limits.counts_tokens else 0
+                async with self._gate.slot(request.rank, tokens) as ticket:
                     # Chosen only now: while this one waited, others may have learnt what the endpoint takes.
                     dialect = self._dialect(model).with_lessons(learnt)
                     wire = await self._attempt(request, model, dialect, spans)
+                    ticket.quotas, ticket.used = wire.quotas, wire.usage.tokens
                     outcome = await settle(Delivery(wire=wire, not_applied=dialect.not_applied(request)))
             except RequestRefused as refusal:
                 if dialect == self._dialect(model).with_lessons(learnt):
                     learnt = self._reworded(dialect, refusal, request)
                     self._learn(model, learnt)
             except ProviderError as error:
+                closed = None
                 if isinstance(error, RateLimited):
                     self._tally.add(rate_limited=1)
-                await self._sleep(pause.after(error, len(spans) - before))
+                    closed = self._limits.closed_seconds
+                wait = pause.after(error, len(spans) - before, closed)
+                if closed is None:  # else it waits at the gate, with the others
+                    await self._sleep(wait)
             else:
                 return outcome
 
@@ -153,6 +165,7 @@ class Endpoint:
             wire = await transport.send(body, headers)
         finally:
             spans.append((round(began, 4), round(began + time.perf_counter() - started, 4)))
+        self._estimate.learn(wire.usage)
         self._tally.paid(wire.usage, self.price(model))
         return wire
 
@@ -197,12 +210,22 @@ class Endpoint:
 
         return OpenAITransport(embedded_url(), None, self._timeout_seconds)
 
+    def _pace(self, *, shared: bool) -> Pace | None:
+        settings = self._settings
+        if not settings.requests_per_minute and not settings.tokens_per_minute:
+            return None
+        file = folder_of(self.provider, self._secret) / "pace" if shared else None
+        return Pace(settings.requests_per_minute, settings.tokens_per_minute, file)
+
+    @property
+    def _secret(self) -> str:
+        return self._settings.api_key.get_secret_value() if self._settings.api_key else ""
+
     def _slots(self, gate: GateScope) -> Slots | None:
         if gate == "process" or self.offline:  # each process has an embedded provider of its own
             return None
-        secret = self._settings.api_key
         try:
-            slots = slots_of(self.provider, secret.get_secret_value() if secret else "")
+            slots = slots_of(self.provider, self._secret)
         except OSError as error:
             slots, why = None, str(error)
         else:

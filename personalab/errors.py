@@ -31,6 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 
 class PersonalabError(Exception):
@@ -130,9 +131,10 @@ class ProviderUnreachable(ProviderError):
 
 
 class RateLimited(ProviderError):
-    """Still refused by a rate limit after waiting as long as allowed."""
+    """Still refused by a rate limit after waiting as long as allowed. `quotas` is what the endpoint says is left."""
 
     passing = True
+    quotas: tuple[Any, ...] = ()
 
 
 class RequestRefused(ProviderError):

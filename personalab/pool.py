@@ -48,8 +48,8 @@ Keep = Callable[[Reply], Awaitable[None]]
 class LLMPool:
     """One endpoint, one limit, one cache.
 
-    Arguments win over `OPENAI_API_KEY`, `OPENAI_BASE_URL`, `PERSONALAB_MODEL`, `MAX_CONCURRENT` and `.env`. With
-    neither key nor base URL the embedded provider answers. Works from any event loop, and several in a row.
+    Arguments win over `OPENAI_API_KEY`, `OPENAI_BASE_URL`, `PERSONALAB_MODEL`, `MAX_CONCURRENT`,
+    `REQUESTS_PER_MINUTE`, `TOKENS_PER_MINUTE` and `.env`. With neither key nor base URL the embedded provider answers. Works from any event loop, and several in a row.
 
     Raises:
         ConfigError: a setting that cannot be, or an endpoint without a model.
@@ -66,6 +66,8 @@ class LLMPool:
         model: str | None = None,
         max_concurrent: int | None = None,
         *,
+        requests_per_minute: int | None = None,
+        tokens_per_minute: int | None = None,
         cache: CacheMode = "use",
         cache_dir: Path | str | None = None,
         timeout_seconds: float = config.TIMEOUT_SECONDS,
@@ -84,6 +86,8 @@ class LLMPool:
             api_base=api_base,
             model=model,
             max_concurrent=max_concurrent,
+            requests_per_minute=requests_per_minute,
+            tokens_per_minute=tokens_per_minute,
         )
         self._settings = settings
         self._tally = Tally()

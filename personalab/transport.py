@@ -27,6 +27,7 @@ from personalab.errors import (
     RateLimited,
     RequestRefused,
 )
+from personalab.quotas import Quota, quotas_in
 from personalab.records import JsonObject, Record, Usage
 
 if TYPE_CHECKING:
@@ -58,13 +59,14 @@ _MODEL_WORDS = re.compile(
 
 
 class WireReply(Record):
-    """A reply as it came: text, who answered, why it stopped, what it cost, what was declined."""
+    """A reply as it came: text, who answered, why it stopped, what it cost, what was declined, what is left."""
 
     text: str
     model: str
     finish_reason: str
     usage: Usage
     refusal: str | None = None
+    quotas: tuple[Quota, ...] = ()
 
 
 class Transport(Protocol):
@@ -117,7 +119,8 @@ class OpenAITransport:
             # The cause is left out on purpose: its traceback may hold what a server echoes of the key.
             raise self._translated(error, str(body.get("model"))) from None
         try:
-            return _wire_reply(content, str(body.get("model")), self._key)
+            quotas = quotas_in(response.headers)
+            return _wire_reply(content, str(body.get("model")), self._key, quotas)
         except (ValueError, KeyError, IndexError, TypeError, AttributeError):
             said = _short(content.decode("utf-8", "replace"), self._key)
             del content  # it may echo the key, and a traceback can show local variables
@@ -204,7 +207,7 @@ _keepers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, S
 )
 
 
-def _wire_reply(content: bytes, model: str, key: SecretStr) -> WireReply:
+def _wire_reply(content: bytes, model: str, key: SecretStr, quotas: tuple[Quota, ...]) -> WireReply:
     data = json.loads(content)
     choice = data["choices"][0]
     message = choice["message"]
@@ -215,6 +218,7 @@ def _wire_reply(content: bytes, model: str, key: SecretStr) -> WireReply:
         finish_reason=_without(key, str(choice.get("finish_reason") or "stop")),
         usage=Usage(input_tokens=usage.get("prompt_tokens"), output_tokens=usage.get("completion_tokens")),
         refusal=_without(key, message.get("refusal") or "") or None,
+        quotas=quotas,
     )
 
 
@@ -243,9 +247,11 @@ def _from_status(error: Any, endpoint: str, model: str, key: SecretStr) -> Provi
             f"{endpoint}: no quota left: {said}; mend the account's billing or use another key", **about
         )
     if status == 429:
-        return RateLimited(
+        limited = RateLimited(
             f"{endpoint}: rate limit: {said}; lower max_concurrent or wait", retry_after=wait, **about
         )
+        limited.quotas = quotas_in(error.response.headers)
+        return limited
     # Some servers say of a wrong key or model that the request is bad.
     if status in (401, 403) or (status == 400 and _KEY_WORDS.search(f"{code} {said}")):
         return KeyRefused(f"{endpoint}: the key is refused ({status}): {said}; check OPENAI_API_KEY", **about)

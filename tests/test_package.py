@@ -20,15 +20,15 @@ PACKAGE = ROOT / "personalab"
 # From the bottom up. A module imports only from lower rows; `__init__` and `__main__` stand on top of all.
 LAYERS = [
     ["errors", "web_addresses"],
-    ["records", "tweet_text", "names", "tokens", "loops", "batch_rows"],
-    ["config", "files", "prices", "schemas", "slots"],
+    ["records", "tweet_text", "names", "tokens", "loops", "batch_rows", "allowance", "pace"],
+    ["config", "files", "prices", "schemas", "slots", "estimates", "quotas", "windows"],
     [
         "replies",
         "prompts",
         "cache",
         "claims",
         "flights",
-        "gate",
+        "limits",
         "pauses",
         "tally",
         "dialect",
@@ -36,7 +36,7 @@ LAYERS = [
         "card_format",
         "card_words",
     ],
-    ["transport", "offline", "card_structure", "questions"],
+    ["transport", "gate", "offline", "card_structure", "questions"],
     ["card_png", "card_lint", "endpoints"],
     ["card_checks", "cards", "pool", "stages"],
     ["personas", "views"],
