@@ -16,7 +16,15 @@ from typer.exceptions import TyperException
 from personalab import __version__
 from personalab.config import MAX_CONCURRENT, load_settings
 from personalab.errors import AccessRefused, ConfigError, PersonalabError, PromptError
-from personalab.tables import print_job, print_persona_json, print_personas
+from personalab.tables import (
+    file_size,
+    print_broken,
+    print_cache,
+    print_cache_json,
+    print_job,
+    print_persona_json,
+    print_personas,
+)
 from personalab.views import plain
 
 if TYPE_CHECKING:
@@ -270,6 +278,39 @@ def card(
 ) -> int:
     good = [_check_file(file) for file in files]
     return EXIT_OK if all(good) else EXIT_FAILED
+
+
+@app.command(
+    help="What the cache holds, by model and stage. With --verify or --prune-older-than it does that instead.",
+    epilog="A hit is a stored reply that a run, calendar or file of tweets in outputs took without paying. An entry's "
+    "age is since its last use, by its file's time and precise to a day. --verify deletes nothing and ends with 1 if an "
+    "entry is broken. Example: personalab cache --prune-older-than 30d",
+)
+def cache(
+    folder: Annotated[Path | None, typer.Argument(help="The cache folder.  [default: outputs/cache]")] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Hash every entry again; name those that are broken.")
+    ] = False,
+    prune_older_than: Annotated[
+        str, typer.Option(help="Delete what was last used so long ago, such as 12h, 30d or 8w.")
+    ] = "",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON list instead of the table.")
+    ] = False,
+) -> int:
+    from personalab import cache_folder
+
+    outputs = load_settings().outputs
+    place = folder or outputs / "cache"
+    if prune_older_than:
+        count, size = cache_folder.prune(place, cache_folder.parse_age(prune_older_than))
+        print(f"{count} entries deleted, {file_size(size)}")
+    if verify:
+        return EXIT_FAILED if print_broken(cache_folder.entries(place)) else EXIT_OK
+    if not prune_older_than:
+        rows = cache_folder.shares(cache_folder.entries(place), cache_folder.hits_in(outputs))
+        print_cache_json(rows) if as_json else print_cache(place, rows)
+    return EXIT_OK
 
 
 @app.command(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Collection, Iterable, Sequence
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from personalab.views import plain
 
 if TYPE_CHECKING:
     from personalab.batch_rows import Row
+    from personalab.cache_folder import Entry, Share
     from personalab.jobs import Job
     from personalab.records import PoolCounts
 
@@ -112,7 +114,49 @@ def print_job(job: Job, what: str) -> None:
     print_summary(f"{made} {what} for {whole} of {len(job.rows)} personas", job.counts, job.seconds)
 
 
-def _print_table(title: str, words: list[str], numbers: list[str], rows: Iterable[Sequence[object]]) -> None:
+def print_cache(folder: Path, rows: Sequence[Share]) -> None:
+    """A table of what a cache folder holds, a row per model and stage, and a summary."""
+    if rows:
+        _print_table(
+            f"cache {shorter(folder)}",
+            ["model", "stage"],
+            ["entries", "size", "hits"],
+            [
+                [row.model, row.stage, row.entries, file_size(row.size), row.hits, f"{date.fromtimestamp(row.used)}"]
+                for row in rows
+            ],
+            last="last used",
+        )  # fmt: skip
+    entries, size = sum(row.entries for row in rows), sum(row.size for row in rows)
+    print(f"{entries} entries, {file_size(size)}, {sum(row.hits for row in rows)} hits in results")
+
+
+def print_cache_json(rows: Sequence[Share]) -> None:
+    """The rows as one JSON list; sizes in bytes, last use in seconds since 1970."""
+    print(json.dumps([row.model_dump() for row in rows], indent=1))
+
+
+def print_broken(found: Iterable[Entry]) -> int:
+    """Name the broken entries on standard error, sum up; gives their number."""
+    count, broken, unsealed = 0, 0, 0
+    for entry in found:
+        count, unsealed = count + 1, unsealed + (entry.problem is None and not entry.sealed)
+        if entry.problem:
+            broken += 1
+            print(plain(f"{shorter(entry.path)}: {entry.problem}"), file=sys.stderr)
+    older = f", {unsealed} stored without a hash of the reply" if unsealed else ""
+    print(f"{count} entries checked, {broken} broken{older}")
+    return broken
+
+
+def file_size(size: int) -> str:
+    """Bytes for reading: 950 kB, 12.3 MB."""
+    return f"{size / 1000:,.0f} kB" if size < 1_000_000 else f"{size / 1_000_000:,.1f} MB"
+
+
+def _print_table(
+    title: str, words: list[str], numbers: list[str], rows: Iterable[Sequence[object]], last: str = "file"
+) -> None:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -122,7 +166,7 @@ def _print_table(title: str, words: list[str], numbers: list[str], rows: Iterabl
         table.add_column(name, overflow="fold")
     for name in numbers:
         table.add_column(name, justify="right")
-    table.add_column("file", overflow="fold")
+    table.add_column(last, overflow="fold")
     for row in rows:
         table.add_row(*(Text(plain(_cell(cell))) for cell in row))
     _console().print(table)

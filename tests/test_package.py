@@ -39,7 +39,7 @@ LAYERS = [
     ["transport", "gate", "offline", "card_structure", "questions"],
     ["card_png", "card_lint", "endpoints"],
     ["card_checks", "cards", "pool", "stages"],
-    ["personas", "views"],
+    ["personas", "views", "cache_folder"],
     ["calendars", "runs", "progress"],
     ["batches", "tweets", "calendar_files"],
     ["pipeline", "planner", "tweet_files"],
