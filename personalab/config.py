@@ -34,6 +34,8 @@ RETRY_AFTER_MIN_SECONDS = 0.01
 """Shortest wait after a rate limit, doubled each time, whatever the endpoint says."""
 PATIENCE_SECONDS = 900.0
 """Longest time one request spends between its attempts, rate limits included."""
+BUDGET_OUTPUT_TOKENS = 4_000
+"""What an answer may take, for a budget, before a stage was ever answered and without `max_tokens`."""
 PICTURE_SIDE_MAX = 1024
 """Pixels of the longer side of a picture that is sent; larger ones are made smaller."""
 PICTURE_PIXELS_MAX = 64_000_000

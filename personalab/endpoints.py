@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Literal
 
 from personalab import config
+from personalab.budgets import Budget
 from personalab.config import OFFLINE_MODEL, OPENAI_URL, Settings
 from personalab.dialect import Dialect, is_about_pictures
 from personalab.errors import (
@@ -78,6 +79,7 @@ class Endpoint:
         attempts_max: int = config.ATTEMPTS_MAX,
         patience_seconds: float = config.PATIENCE_SECONDS,
         prices: Mapping[str, Price] | None = None,
+        budget: Budget | None = None,
         transport: Transport | None = None,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
@@ -90,6 +92,8 @@ class Endpoint:
         self._attempts_max = attempts_max
         self._patience_seconds = patience_seconds
         self._prices = dict(prices or {})
+        self._budget = budget or Budget()
+        self._budget.check(self.model, self.price())
         self._transport = transport
         self._sleep = sleep
         slots = self._slots(gate)
@@ -134,10 +138,14 @@ class Endpoint:
             dialect = learnt
             try:
                 tokens = self._estimate.tokens(request) if self._limits.counts_tokens else 0
-                async with self._gate.slot(request.rank, tokens) as ticket:
+                async with (
+                    self._gate.slot(request.rank, tokens) as ticket,
+                    self._budget.hold(request, model, self.price(model)) as hold,
+                ):
                     # Chosen only now: while this one waited, others may have learnt what the endpoint takes.
                     dialect = self._dialect(model).with_lessons(learnt)
                     wire = await self._attempt(request, model, dialect, spans)
+                    hold.paid(wire.usage)
                     ticket.quotas, ticket.used = wire.quotas, wire.usage.tokens
                     outcome = await settle(Delivery(wire=wire, not_applied=dialect.not_applied(request)))
             except RequestRefused as refusal:

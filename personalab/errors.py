@@ -8,6 +8,9 @@ PersonalabError
 │   └── CardInvalid          a card that breaks its specification; carries every problem
 ├── CacheError               the cache folder cannot be used
 ├── NotRecorded              replay: a reply that would have to be paid; names what differs from the nearest
+├── BudgetError              a ceiling of the user's own, so a batch stops at once
+│   ├── BudgetExhausted      the next request might pass it, so it was not sent
+│   └── PriceUnknown         it is on cost, and nobody knows what the model costs
 ├── OutputError              a result that cannot be written or read
 ├── ProviderError            the endpoint did not answer as it should
 │   ├── ProviderUnreachable  no connection, a time-out or a server error, after every attempt
@@ -93,6 +96,18 @@ class NotRecorded(PersonalabError):
     def __init__(self, stage: str, why: str) -> None:
         super().__init__(f"stage {stage}: replay never sends, and this is {why}")
         self.stage = stage
+
+
+class BudgetError(PersonalabError):
+    """A ceiling of the user's own, so a batch stops at once; everything done is kept."""
+
+
+class BudgetExhausted(BudgetError):
+    """The next request might pass a ceiling, so it was not sent."""
+
+
+class PriceUnknown(BudgetError):
+    """There is a ceiling on cost, and nobody knows what the model costs."""
 
 
 class OutputError(PersonalabError):

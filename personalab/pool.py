@@ -13,6 +13,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from personalab import config
+from personalab.budgets import Budget, Ceilings
 from personalab.cache import Cache, CacheMode, Why, identity, key_of
 from personalab.claims import claims_in
 from personalab.config import load_settings
@@ -53,6 +54,7 @@ class LLMPool:
 
     Raises:
         ConfigError: a setting that cannot be, or an endpoint without a model.
+        PriceUnknown: a budget on cost, and nobody knows what the model costs.
     """
 
     # For the repr of a pool whose settings were refused, which a traceback may show.
@@ -76,6 +78,7 @@ class LLMPool:
         patience_seconds: float = config.PATIENCE_SECONDS,
         gate: GateScope = "machine",
         prices: Mapping[str, Price] | None = None,
+        budget: Budget | None = None,
         transport: Transport | None = None,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
@@ -91,6 +94,7 @@ class LLMPool:
         )
         self._settings = settings
         self._tally = Tally()
+        self.budget = budget
         self._endpoint = Endpoint(
             settings,
             self._tally,
@@ -99,6 +103,7 @@ class LLMPool:
             attempts_max=attempts_max,
             patience_seconds=patience_seconds,
             prices=prices,
+            budget=budget,
             transport=transport,
             sleep=sleep,
         )
@@ -126,6 +131,11 @@ class LLMPool:
         return self._settings.outputs
 
     @property
+    def remaining(self) -> Ceilings | None:
+        """What the budget leaves; None without one."""
+        return self.budget.remaining if self.budget else None
+
+    @property
     def in_flight(self) -> int:
         """Requests at the endpoint now."""
         return self._endpoint.in_flight
@@ -144,6 +154,7 @@ class LLMPool:
             NotRecorded: `cache="replay"`, and the reply is not there.
             ProviderError: the endpoint cannot be reached, limits for too long, or refuses key, model or request.
             ReplyError: no answer that can be used, after asking again.
+            BudgetError: it might pass a ceiling, or its price is unknown under one; it is not sent.
         """
         what = self._identity(request)
         key = key_of(what)
@@ -181,6 +192,15 @@ class LLMPool:
     def price(self, model: str | None = None) -> Price | None:
         """What a model costs here: as given, else as `genai-prices` has it, else None. The embedded provider is free."""
         return self._endpoint.price(model)
+
+    def check_price(self, model: str | None) -> None:
+        """Whether a model may be asked under the budget: better before the first request than between others.
+
+        Raises:
+            PriceUnknown: there is a ceiling on cost, and nobody knows what the model costs.
+        """
+        if self.budget:
+            self.budget.check(model or self.model, self.price(model))
 
     def _identity(self, request: Request) -> JsonObject:
         return identity(request, self._endpoint.model_of(request), self.provider)

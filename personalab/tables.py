@@ -14,6 +14,7 @@ from personalab.views import plain
 
 if TYPE_CHECKING:
     from personalab.batch_rows import Row
+    from personalab.budgets import Ceilings
     from personalab.cache_folder import Entry, Share
     from personalab.jobs import Job
     from personalab.records import PoolCounts
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 ROWS_SHOWN = 40
 
 
-def print_personas(rows: Collection[Row], counts: PoolCounts, seconds: float) -> None:
+def print_personas(
+    rows: Collection[Row], counts: PoolCounts, seconds: float, remaining: Ceilings | None = None
+) -> None:
     """A table of a batch in the order of its images, what its cards weigh, errors on standard error, a summary.
 
     Of a long batch only the rows that failed or have a note are shown; a single persona is shown itself.
@@ -47,7 +50,10 @@ def print_personas(rows: Collection[Row], counts: PoolCounts, seconds: float) ->
     kept = sum(row.state == "kept" for row in rows)
     whole = sum(row.status in ("done", "partial") for row in rows)
     print_summary(
-        f"{whole} of {len(rows)} personas" + (f", {kept} kept from before" if kept else ""), counts, seconds
+        f"{whole} of {len(rows)} personas" + (f", {kept} kept from before" if kept else ""),
+        counts,
+        seconds,
+        remaining,
     )
     if len(rows) == 1 and (row := next(iter(rows))).status == "done":
         from personalab.runs import load_run
@@ -55,8 +61,8 @@ def print_personas(rows: Collection[Row], counts: PoolCounts, seconds: float) ->
         print(f"\n{load_run(_files(row)['run'])}")
 
 
-def print_summary(made: str, counts: PoolCounts, seconds: float) -> None:
-    """One line: what was made, what was sent and paid, how long it took."""
+def print_summary(made: str, counts: PoolCounts, seconds: float, remaining: Ceilings | None = None) -> None:
+    """One line: what was made, what was sent and paid, what the budget leaves, how long it took."""
     parts = [
         made,
         f"{counts.sent} requests sent, {counts.cached + counts.shared} from the cache",
@@ -64,6 +70,7 @@ def print_summary(made: str, counts: PoolCounts, seconds: float) -> None:
     ]
     parts += [f"${counts.cost:.4f}"] if counts.cost else []
     parts += [f"{counts.rate_limited} times told to wait"] if counts.rate_limited else []
+    parts += [f"{remaining} left"] if remaining else []
     print(" · ".join([*parts, duration(seconds)]))
 
 
@@ -92,7 +99,7 @@ def print_persona_json(rows: Iterable[Row]) -> None:
     print(json.dumps(listed, indent=1))  # ASCII, so that no name can hold what a terminal obeys
 
 
-def print_job(job: Job, what: str) -> None:
+def print_job(job: Job, what: str, remaining: Ceilings | None = None) -> None:
     """A table of calendars or tweets, a row a persona; errors on standard error; a summary. `what` is counted."""
     shown = job.rows if len(job.rows) <= ROWS_SHOWN else [row for row in job.rows if row.error]
     if shown:
@@ -111,7 +118,9 @@ def print_job(job: Job, what: str) -> None:
             print(plain(f"{row.persona}: {row.error}"), file=sys.stderr)
     whole = sum(row.state != "failed" for row in job.rows)
     made = sum(row.made for row in job.rows)
-    print_summary(f"{made} {what} for {whole} of {len(job.rows)} personas", job.counts, job.seconds)
+    print_summary(
+        f"{made} {what} for {whole} of {len(job.rows)} personas", job.counts, job.seconds, remaining
+    )
 
 
 def print_cache(folder: Path, rows: Sequence[Share]) -> None:

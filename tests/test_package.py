@@ -27,6 +27,7 @@ LAYERS = [
         "prompts",
         "cache",
         "claims",
+        "budgets",
         "flights",
         "limits",
         "pauses",
