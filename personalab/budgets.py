@@ -13,6 +13,7 @@ import re
 import threading
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -27,6 +28,8 @@ from personalab.tokens import count_tokens
 
 _DOUBT = 1.5
 """How many times its estimate the input of a stage may take that was never answered before; see `tokens`."""
+_TOKENS_PER_MESSAGE = 8
+"""What marks a message's beginning, role and end."""
 _PIXELS_PER_TOKEN = 400
 """Of a picture: what most providers charge at most."""
 _ROUNDING = 1e-9  # US dollars: sums of fractions
@@ -347,13 +350,18 @@ def parse_budget(ceilings: Iterable[str]) -> Budget | None:
 
 
 def _input_tokens(request: Request) -> float:
-    texts = [message.text for message in request.messages]
-    if request.answer:
-        texts.append(json.dumps(request.answer.body, ensure_ascii=False))
+    tokens = sum(count_tokens(message.text) for message in request.messages)
+    tokens += _schema_tokens(json.dumps(request.answer.body)) if request.answer else 0
     pixels = sum(
         picture.width * picture.height for message in request.messages for picture in message.pictures
     )
-    return _DOUBT * sum(map(count_tokens, texts)) + pixels / _PIXELS_PER_TOKEN
+    marks = _TOKENS_PER_MESSAGE * len(request.messages)
+    return _DOUBT * tokens + marks + pixels / _PIXELS_PER_TOKEN
+
+
+@lru_cache(maxsize=64)
+def _schema_tokens(schema: str) -> int:
+    return count_tokens(schema)
 
 
 def _larger(one: int | None, other: int | None) -> int | None:

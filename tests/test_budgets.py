@@ -154,6 +154,17 @@ async def test_a_stage_is_expected_to_take_what_it_took(
     assert provider.most_in_flight == 1
 
 
+async def test_after_a_refusal_nothing_is_sent(provider: ScriptedProvider, make_pool: MakePool) -> None:
+    """Not even what would fit: the batch that stops would cancel it in flight."""
+    pool = make_pool(budget=Budget(tokens=100))
+    await pool.send(ask("one"))
+    with pytest.raises(BudgetExhausted, match="85 of 100 tokens left, and the next request may take 1,0"):
+        await pool.send(ask("two", max_tokens=1_000))
+    with pytest.raises(BudgetExhausted, match="may take 1,0"):
+        await pool.send(ask("three"))
+    assert len(provider.bodies) == 1
+
+
 async def test_pools_share_a_budget(provider: ScriptedProvider, make_pool: MakePool) -> None:
     """In two event loops at once."""
     slowly(provider)
