@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from pydantic import Field, ValidationError
 
 from personalab.config import BUDGET_OUTPUT_TOKENS
-from personalab.errors import BudgetExhausted, ConfigError, OutputError, PriceUnknown, ProviderError
+from personalab.errors import BudgetError, BudgetExhausted, ConfigError, PriceUnknown, ProviderError
 from personalab.files import write_whole
 from personalab.prices import Price
 from personalab.records import Record, Request, Usage, explain
@@ -282,7 +282,7 @@ class _SharedAccount(_Account):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(f"budget {path} cannot be kept: {error}; give another path") from error
+            raise BudgetError(f"budget {path} cannot be kept: {error}; give another path") from error
         self._lock = FileLock(f"{path}.lock", timeout=_LOCK_SECONDS, poll_interval=_LOCK_POLL_SECONDS)
 
     def total(self) -> Expense:
@@ -291,7 +291,7 @@ class _SharedAccount(_Account):
         except FileNotFoundError:
             return Expense()
         except (OSError, ValueError) as error:
-            raise OutputError(
+            raise BudgetError(
                 f"budget {self._path} cannot be read: {error}; delete it to begin anew"
             ) from error
 
@@ -312,7 +312,7 @@ class _SharedAccount(_Account):
         try:
             self._lock.acquire()
         except (Timeout, OSError) as error:
-            raise OutputError(f"budget {self._path} cannot be locked: {error}; give another path") from error
+            raise BudgetError(f"budget {self._path} cannot be locked: {error}; give another path") from error
         try:
             yield
         finally:

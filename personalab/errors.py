@@ -8,9 +8,9 @@ PersonalabError
 │   └── CardInvalid          a card that breaks its specification; carries every problem
 ├── CacheError               the cache folder cannot be used
 ├── NotRecorded              replay: a reply that would have to be paid; names what differs from the nearest
-├── BudgetError              a ceiling of the user's own, so a batch stops at once
-│   ├── BudgetExhausted      the next request might pass it, so it was not sent
-│   └── PriceUnknown         it is on cost, and nobody knows what the model costs
+├── BudgetError              a budget of the user's own, so a batch stops at once
+│   ├── BudgetExhausted      the next request might pass a ceiling, so it was not sent
+│   └── PriceUnknown         a ceiling is on cost, and nobody knows what the model costs
 ├── OutputError              a result that cannot be written or read
 ├── ProviderError            the endpoint did not answer as it should
 │   ├── ProviderUnreachable  no connection, a time-out or a server error, after every attempt
@@ -99,7 +99,7 @@ class NotRecorded(PersonalabError):
 
 
 class BudgetError(PersonalabError):
-    """A ceiling of the user's own, so a batch stops at once; everything done is kept."""
+    """A budget of the user's own stops a batch at once, or its file cannot be used; everything done is kept."""
 
 
 class BudgetExhausted(BudgetError):

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from personalab.budgets import Budget, Ceilings, Expense, parse_budget
-from personalab.errors import BudgetExhausted, ConfigError, OutputError, PersonalabError, PriceUnknown
+from personalab.errors import BudgetError, BudgetExhausted, ConfigError, PersonalabError, PriceUnknown
 from personalab.offline.faults import parse_faults
 from personalab.offline.server import OfflineServer
 from personalab.pipeline import Pipeline
@@ -271,7 +271,7 @@ def test_no_budget() -> None:
 def test_a_budget_file_that_is_none(tmp_path: Path) -> None:
     """Is named, and never taken for an unused budget."""
     (tmp_path / "budget.json").write_text("oh")
-    with pytest.raises(OutputError, match=r"budget .*budget.json cannot be read"):
+    with pytest.raises(BudgetError, match=r"budget .*budget.json cannot be read"):
         Budget(requests=1, path=tmp_path / "budget.json").remaining  # noqa: B018
 
 
