@@ -14,6 +14,7 @@ from typing import Literal
 
 from personalab import config
 from personalab.budgets import Budget
+from personalab.clients import load_client
 from personalab.config import OFFLINE_MODEL, OPENAI_URL, Settings
 from personalab.dialect import Dialect, is_about_pictures
 from personalab.errors import (
@@ -33,7 +34,7 @@ from personalab.prices import FREE, Price, price_of
 from personalab.records import Record, Reply, Request
 from personalab.slots import Slots, folder_of, slots_of
 from personalab.tally import Tally
-from personalab.transport import OpenAITransport, Transport, WireReply, load_client
+from personalab.transport import OpenAITransport, Transport, WireReply
 
 Span = tuple[float, float]
 """Begin and end of an attempt, in seconds since 1970."""

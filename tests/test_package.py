@@ -28,6 +28,7 @@ LAYERS = [
         "cache",
         "claims",
         "budgets",
+        "clients",
         "flights",
         "limits",
         "pauses",
