@@ -100,6 +100,11 @@ class Cache:
         """Whether stored replies are taken."""
         return self.mode in ("use", "replay")
 
+    @property
+    def writes(self) -> bool:
+        """Whether replies are stored."""
+        return self.mode in ("use", "refresh")
+
     def path(self, key: str) -> Path:
         """Where the reply of a key lies, or would."""
         return self.folder / key[:2] / f"{key}.json"
@@ -116,7 +121,7 @@ class Cache:
 
     def put(self, key: str, what: JsonObject, stage: str, reply: Reply) -> None:
         """Store a reply."""
-        if self.mode in ("off", "replay"):
+        if not self.writes:
             return
         stored = reply.model_dump(mode="json")
         entry = {

@@ -216,6 +216,8 @@ class LLMPool:
         return reply
 
     async def _store(self, key: str, what: JsonObject, stage: str, reply: Reply) -> None:
+        if not self.cache.writes:
+            return
         try:
             await asyncio.to_thread(self.cache.put, key, what, stage, reply)
         except OutputError as error:  # a reply that was paid is not thrown away for it
