@@ -22,7 +22,7 @@ from typing import Any, Self
 from personalab.batches import Batch
 from personalab.cache import Difference, Why, differences, identity
 from personalab.config import WINDOW_SPARE
-from personalab.errors import AccessRefused, ConfigError, PersonalabError
+from personalab.errors import AccessRefused, BudgetError, ConfigError, PersonalabError
 from personalab.images import open_picture, read_image
 from personalab.loops import first_error
 from personalab.names import slug
@@ -57,6 +57,8 @@ class Pipeline:
             raise ConfigError(
                 "stage core_persona has to give a CorePersona or a subclass of it: the card is made of it"
             )
+        for stage in self.stages:
+            self.pool.check_price(stage.model)
 
     def stage(self, name: str) -> Stage:
         """A stage by name.
@@ -199,6 +201,7 @@ class Pipeline:
         Raises:
             ImageError: the image cannot be used.
             AccessRefused: key, model or quota: nothing could succeed.
+            BudgetError: a ceiling is reached.
         """
         run = await self.begin(image, description=description, name=name, replicate=replicate)
         return await self.complete(run, on_stage=on_stage)
@@ -208,6 +211,7 @@ class Pipeline:
 
         Raises:
             AccessRefused: key, model or quota: nothing could succeed.
+            BudgetError: a ceiling is reached.
         """
         started = time.perf_counter()
 
@@ -294,6 +298,7 @@ class Pipeline:
 
         Raises (when it runs):
             AccessRefused: key, model or quota: the batch stops, what is under way is cancelled.
+            BudgetError: a ceiling is reached: the batch stops, what was in flight has arrived and is in the cache.
             OutputError: results cannot be written.
             ConfigError: a single folder or glob without an image.
         """
@@ -375,7 +380,7 @@ class Pipeline:
             reply = await self.pool.send(request, check)
             # A reply shared with another task was checked there.
             update |= {"reply": reply, "output": output or stage.parse(reply.text, done), "status": "done"}
-        except AccessRefused:
+        except (AccessRefused, BudgetError):
             raise
         except PersonalabError as error:
             failed, update["error"] = error, Failure.of(error)
