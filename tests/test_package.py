@@ -20,8 +20,8 @@ PACKAGE = ROOT / "personalab"
 # From the bottom up. A module imports only from lower rows; `__init__` and `__main__` stand on top of all.
 LAYERS = [
     ["errors", "web_addresses"],
-    ["records", "tweet_text", "names", "tokens", "loops", "batch_rows"],
-    ["config", "files", "prices", "schemas", "slots"],
+    ["power", "records", "tweet_text", "names", "tokens", "loops", "batch_rows"],
+    ["agreement", "config", "files", "prices", "schemas", "slots", "stats"],
     [
         "replies",
         "prompts",
@@ -34,6 +34,7 @@ LAYERS = [
         "images",
         "card_format",
         "card_words",
+        "rankings",
     ],
     ["transport", "offline", "card_structure", "questions", "grids"],
     ["card_png", "card_lint"],
