@@ -24,7 +24,7 @@ from personalab.grids import Condition, Grid
 from personalab.personas import persona_id
 from personalab.records import Usage
 from personalab.runs import Run, StageRecord, find_runs
-from personalab.schemas import ExampleTweets, Tweet
+from personalab.schemas import ExampleTweets, Relation, SocialNetwork, Tweet
 from personalab.tweet_files import find_tweets, load_tweets
 from personalab.tweet_text import weighted_length
 from personalab.tweets import Tweets, WrittenTweet
@@ -99,6 +99,19 @@ TEXT_COLUMNS: dict[str, Callable[[Run, StageRecord, str, str], Any]] = {
     "prompt": lambda run, record, part, text: record.prompt,
 }
 
+PEOPLE_COLUMNS: dict[str, Callable[[Run, str, Relation], Any]] = {
+    "run": lambda run, kind, person: run.name,
+    "persona": lambda run, kind, person: run["core_persona"].name,
+    "kind": lambda run, kind, person: kind,
+    "name": lambda run, kind, person: person.name,
+    "age": lambda run, kind, person: person.age,
+    "relation": lambda run, kind, person: person.relation,
+    "personality": lambda run, kind, person: person.personality,
+    "backstory": lambda run, kind, person: person.backstory,
+    "current_status": lambda run, kind, person: person.current_status,
+    "contact": lambda run, kind, person: person.contact,
+}
+
 TWEET_COLUMNS: dict[str, Callable[[Path, Tweets, WrittenTweet], Any]] = {
     "source": lambda path, tweets, tweet: "calendar",
     "run": lambda path, tweets, tweet: None,
@@ -168,6 +181,19 @@ def texts_df(runs: Runs, stages: Iterable[str] | str | None = None) -> pd.DataFr
                     yield _row(TEXT_COLUMNS, run, record, part, text)
 
     return _labelled(runs, TEXT_COLUMNS, rows)
+
+
+def people_df(runs: Runs) -> pd.DataFrame:
+    """One row per person of a social network. `kind` says whether a close friend, a past relationship or an online friend."""
+
+    def rows(run: Run) -> Iterator[dict[str, Any]]:
+        network = run.outputs.get("social_network")
+        if isinstance(network, SocialNetwork):
+            for kind in type(network).model_fields:
+                for person in getattr(network, kind):
+                    yield _row(PEOPLE_COLUMNS, run, kind.replace("_", " "), person)
+
+    return _labelled(runs, PEOPLE_COLUMNS, rows)
 
 
 def conditions_df(cells: Experiment | Iterable[Cell]) -> pd.DataFrame:
