@@ -235,7 +235,7 @@ def heat_map(frame: pd.DataFrame, metric: str, rows: str = "stage", columns: str
         .rename(columns={rows: "row", columns: "column", "mean": "value", "count": "values"}).dropna(subset="value")
     )  # fmt: skip
     low, high = (means.groupby("row", observed=True)["value"].transform(name) for name in ("min", "max"))
-    means["share"] = ((means["value"] - low) / (high - low)).where(high > low)
+    means["share"] = ((means["value"] - low) / (high - low)).where(high > low, -1.0)  # no order, no shade
     means["shown"] = means["value"].map(_rounded)
     base = alt.Chart(means.assign(row=means["row"].map(str), column=means["column"].map(str))).encode(
         x=alt.X("column:N", sort=_ordered(frame[columns]), title=columns, axis=alt.Axis(labelAngle=-30, labelLimit=220)),
@@ -246,8 +246,8 @@ def heat_map(frame: pd.DataFrame, metric: str, rows: str = "stage", columns: str
         scale=alt.Scale(domain=[0, 1], range=["#f2f6fb", "#2166ac"]),
         legend=alt.Legend(title="in its row", values=[0, 1], labelExpr="datum.value ? 'highest' : 'lowest'", gradientLength=70),
     )  # fmt: skip
-    squares = base.mark_rect(stroke="white", strokeWidth=2, invalid=None).encode(
-        color=alt.condition("isValid(datum.share)", shades, alt.value("#eeeeee")),
+    squares = base.mark_rect(stroke="white", strokeWidth=2).encode(
+        color=alt.condition("datum.share < 0", alt.value("#e8e8e8"), shades),
         tooltip=[alt.Tooltip("row", title=rows), alt.Tooltip("column", title=columns), alt.Tooltip("value", title=metric), "values"],
     )  # fmt: skip
     words = base.mark_text(fontSize=12).encode(

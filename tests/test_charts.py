@@ -94,8 +94,8 @@ def test_heat_map_is_coloured_by_row() -> None:
     assert squares == {
         ("x", "p"): (2, 0, "2"),
         ("x", "q"): (4, 1, "4"),
-        ("y", "p"): (7, None, "7"),
-        ("y", "q"): (7, None, "7"),
+        ("y", "p"): (7, -1, "7"),
+        ("y", "q"): (7, -1, "7"),
     }
     assert works_alone(figure)
 

@@ -47,7 +47,8 @@ LAYERS = [
     ["experiment_plans"],
     ["experiments"],
     ["frames"],
-    ["charts", "tables"],
+    ["charts", "side_by_side", "tables"],
+    ["widgets"],
     ["cli"],
     ["__init__", "__main__"],
 ]
