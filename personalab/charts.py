@@ -310,10 +310,11 @@ def network(people: pd.DataFrame) -> Figure:
     )
     kinds = ["persona", *dict.fromkeys(people["kind"])]
     shapes = ["circle", "circle", "square", "triangle-up"]
+    below = alt.Legend(title=None, orient="bottom")
     edges = base.transform_filter("datum.kind != 'persona'").transform_calculate(zero="0").mark_rule(color="#bbbbbb").encode(x2="zero:Q", y2="zero:Q")  # fmt: skip
     dots = base.mark_point(filled=True, size=220, opacity=1).encode(
-        color=alt.Color("kind:N", title=None, scale=alt.Scale(domain=kinds, range=["#000000", *_KINDS])),
-        shape=alt.Shape("kind:N", title=None, scale=alt.Scale(domain=kinds, range=shapes)),
+        color=alt.Color("kind:N", legend=below, scale=alt.Scale(domain=kinds, range=["#000000", *_KINDS])),
+        shape=alt.Shape("kind:N", legend=below, scale=alt.Scale(domain=kinds, range=shapes)),
         tooltip=[name for name in people.columns if name not in places],
     )
     texts = [
@@ -324,12 +325,11 @@ def network(people: pd.DataFrame) -> Figure:
             {"color": "#222222"},
         )  # lines end where a text begins
     ]
-    chart = alt.layer(edges, dots, *texts).properties(width=560, height=420)
+    chart = alt.layer(edges, dots, *texts)
     if placed["graph"].nunique() == 1:
-        return Figure(chart.properties(title=str(placed["graph"].iloc[0])))
-    return Figure(
-        chart.facet(facet=alt.Facet("graph:N", title=None, sort=list(placed["graph"].unique())), columns=2)
-    )
+        return Figure(chart.properties(width=560, height=400, title=str(placed["graph"].iloc[0])))
+    graphs = alt.Facet("graph:N", title=None, sort=list(placed["graph"].unique()))
+    return Figure(chart.properties(width=420, height=330).facet(facet=graphs, columns=2))
 
 
 def _around(people: pd.DataFrame) -> pd.DataFrame:

@@ -104,15 +104,21 @@ class Design:
         """The conditions by name, in the order of the grid."""
         return {condition.name: condition for condition in self.grid.conditions}
 
-    def places(self) -> Iterator[Place]:
-        """Every cell, in the order of the grid."""
+    def places(self, images: Iterable[str] | None = None) -> Iterator[Place]:
+        """The cells, of all images or of some, in the order of the grid."""
+        chosen = self.images if images is None else images
         return itertools.starmap(
-            Place, itertools.product(self.conditions, self.images, range(self.grid.replicates))
+            Place, itertools.product(self.conditions, chosen, range(self.grid.replicates))
         )
 
-    def of_image(self, image: str) -> Iterator[Place]:
-        """The cells of one image, in the order of the grid; the first of them carries what its shared stages cost."""
-        return (place for place in self.places() if place.image == image)
+    def first(self, image: str) -> Place:
+        """The cell of an image that carries what its shared stages cost."""
+        return next(self.places([image]))
+
+    @property
+    def size(self) -> int:
+        """How many cells there are."""
+        return len(self.grid.conditions) * len(self.images) * self.grid.replicates
 
 
 def _varied(pipeline: Pipeline, condition: Condition) -> Pipeline:

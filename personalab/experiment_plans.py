@@ -168,7 +168,7 @@ def _of_image(design: Design, image: str, run: Run, seen: set[str]) -> list[_Fou
     shared = {stage.name for stage in design.shared}
     known: dict[str, _Found] = {}
     listed: list[_Found] = []
-    places = list(design.of_image(image))
+    places = list(design.places([image]))
     for place in places:
         done: dict[str, StageOutput] = {}
         keys: dict[str, str] = {}
@@ -178,9 +178,7 @@ def _of_image(design: Design, image: str, run: Run, seen: set[str]) -> list[_Fou
             else:
                 replicate = 0 if stage.name in shared else place.replicate
                 found = _look_up(design, place, run, stage, replicate, done, keys)
-                if (
-                    design.pipeline.pool.cache.mode == "use"
-                ):  # else each is sent, also one of the same content
+                if design.pipeline.pool.cache.reads:  # else each is sent, also one of the same content
                     found = found.model_copy(update={"shared": found.key in seen})
                 seen.add(found.key)
             known[stage.name], keys[stage.name] = found, found.key

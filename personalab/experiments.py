@@ -132,7 +132,7 @@ class Experiment:
         done = states.count("done")
         return Tally(
             what="cells",
-            total=sum(1 for _ in self.design.places()),
+            total=self.design.size,
             done=done,
             failed=len(states) - done,
             kept=self._kept,
@@ -154,7 +154,7 @@ class Experiment:
                 yield image
 
     def _open_places(self, image: str) -> Iterator[Place]:
-        for place in self.design.of_image(image):
+        for place in self.design.places([image]):
             if place not in self._cells or self._cells[place].run.status != "done":
                 yield place
 
@@ -178,7 +178,7 @@ class Experiment:
 
     async def _one(self, taken: tuple[_Start, Place]) -> Cell:
         start, place = taken
-        first = place == next(self.design.of_image(place.image))
+        first = place == self.design.first(place.image)
         stages = {name: _shared(record, paid=first) for name, record in start.run.stages.items()}
         run = start.run.model_copy(update={"replicate": place.replicate, "stages": stages})
         if start.begun:
@@ -202,7 +202,10 @@ class Experiment:
         for condition in self.grid.conditions:
             runs = [cell.run for cell in self._cells.values() if cell.condition.name == condition.name]
             failed = sum(run.status != "done" for run in runs)
-            cells = (condition.name, len(runs) - failed, failed, sum(run.calls for run in runs))
+            asked = [
+                run.stages[name].sent for run in runs for name in self.design.stages if name in run.stages
+            ]
+            cells = (condition.name, len(runs) - failed, failed, sum(asked))
             rows.append("".join(f"<td>{escape(str(cell))}</td>" for cell in cells))
         head = "".join(f"<th>{name}</th>" for name in ("condition", "done", "failed", "requests sent"))
         body = "".join(f"<tr>{row}</tr>" for row in rows)

@@ -158,6 +158,18 @@ async def test_a_plan_counts_what_it_cannot_know(scripted: Pipeline) -> None:
     assert list(plan.frame()["cached"]) == [2, 0, 0, 0]
 
 
+async def test_plans_of_other_modes(scripted: Pipeline, make_pool: Callable[..., LLMPool]) -> None:
+    """A pool that does not read its cache sends everything, each time; one that replays says what is missing."""
+    made = grid("social_network", temperature=[0.3, 1.1]) * grid("authenticity", temperature=[0.2, 0.9])
+    await Experiment(scripted, grid("social_network", temperature=0.3), TWO).run()
+    counts = {}
+    for mode in ("use", "refresh", "replay"):
+        plan = await Experiment(Pipeline(make_pool(cache=mode)), made, TWO).plan()
+        counts[mode] = (plan.to_send, plan.cached)
+    assert counts == {"use": (6, 4), "refresh": (2 + 16, 0), "replay": (6, 4)}
+    assert "6 replies are missing from its cache" in str(plan)
+
+
 async def test_a_plan_is_near_what_is_paid(
     pipeline: Pipeline, make_pool: Callable[..., LLMPool], provider: ScriptedProvider
 ) -> None:
