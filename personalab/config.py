@@ -48,6 +48,19 @@ WINDOW_SPARE = 4
 """Items under way in a batch beyond `max_concurrent`: each has a request in flight or waiting, but for moments of its own
 work, so this many keep the gate full, and more would only hold more memory."""
 
+USUAL_OUTPUT_TOKENS = {
+    "core_persona": 1250,
+    "tweet_strategy": 370,
+    "example_tweets": 310,
+    "social_network": 1200,
+    "authenticity": 150,
+    "visual_profile": 390,
+    "character_book": 480,
+}
+"""Tokens of a stage's reply, for plans, until replies of the model itself are there: means of the embedded provider's."""
+USUAL_PICTURE_TOKENS = 800
+"""Tokens that a picture of a portrait's size takes, for plans; by provider between 250 and 1,500."""
+
 BATCH_NOTES_MAX = 3
 """Changed settings that a row of a batch names."""
 

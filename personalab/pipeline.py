@@ -207,7 +207,7 @@ class Pipeline:
         return await self.complete(run, on_stage=on_stage)
 
     async def complete(self, run: Run, earlier: Run | None = None, on_stage: OnStage | None = None) -> Run:
-        """A run that has begun through all stages; those that an earlier run has and that would be asked the same are kept.
+        """A run that has begun through the stages it lacks; those that an earlier run has and that would be asked the same are kept.
 
         Raises:
             AccessRefused: key, model or quota: nothing could succeed.
@@ -219,7 +219,7 @@ class Pipeline:
             return time.perf_counter() - started
 
         kept = self.kept(run.brief, earlier) if earlier and earlier.replicate == run.replicate else {}
-        records = await self._run_graph(run, kept, clock, on_stage)
+        records = await self._run_graph(run, {**kept, **run.stages}, clock, on_stage)
         return _counted(run.model_copy(update={"stages": records, "seconds": round(clock(), 6)}))
 
     def kept(self, brief: Brief, earlier: Run) -> dict[str, StageRecord]:
