@@ -393,5 +393,5 @@ def _meta(metric: str, known: Metric | None, used: dict[str, Any]) -> dict[str, 
 
 def _hash(values: pd.DataFrame) -> str:
     """Of the values compared, so that two results can be told to be of the same data."""
-    text = values.to_csv(index=False, float_format="%.12g")
-    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
+    lines = values.to_csv(index=False, float_format="%.12g").splitlines()
+    return hashlib.sha256("\n".join(sorted(lines)).encode("utf-8", "replace")).hexdigest()
