@@ -40,6 +40,7 @@ LAYERS = [
         "marked_words",
         "slop",
         "registry",
+        "contradictions",
     ],
     ["transport", "offline", "card_structure", "questions", "row_metrics", "set_metrics"],
     ["card_png", "card_lint", "metrics", "comparison_checks"],
@@ -49,7 +50,7 @@ LAYERS = [
     ["comparison", "batches", "tweets", "calendar_files"],
     ["pipeline", "planner", "tweet_files"],
     ["frames", "jobs"],
-    ["charts", "tables"],
+    ["charts", "tables", "persona_frames"],
     ["cli"],
     ["__init__", "__main__"],
 ]
