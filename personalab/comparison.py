@@ -320,10 +320,9 @@ def _levels(
     failed = comparison_checks.failures(rows)
     tokens = rows["output_tokens"] if "output_tokens" in rows.columns else None
     described = []
-    for level in levels:
+    every = [cells[level].dropna().to_numpy() for level in levels]
+    for level, means, interval in zip(levels, every, method.intervals(every), strict=True):
         here, scored = rows[by] == level, values[values[by] == level].dropna(subset=[_VALUE])
-        means = cells[level].dropna().to_numpy()
-        interval = method.interval(means)
         repeats = scored.groupby(units, observed=True)[_VALUE].agg(["size", "var"])
         several = repeats[repeats["size"] > 1]
         described.append(
