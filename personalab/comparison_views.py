@@ -75,7 +75,7 @@ def comparison_html(found: Compared) -> str:
     warned = "".join(f'<div class="warning">{escape(text)}</div>' for text in found.warnings)
     body = f"{title}{about}<ul>{said}</ul>{_bars(found)}{warned}"
     body += _folded("Levels", found.levels) + _folded("All numbers", found.contrasts)
-    return f'{_STYLE}<div class="comparison">{body}</div>'
+    return f'{_STYLE}<div class="comparison">{plain(body)}</div>'
 
 
 def headline(found: Compared) -> str:

@@ -27,7 +27,7 @@ PAYING_SHARE = 0.95
 SHARED_WORDS = 4
 WORDS_MIN = 6
 """The least budget of words: shorter texts say little, and have hardly a run of four words."""
-SHORT_SHARE = 0.1
+SHORT_SHARE = 0.25
 """Share of the texts that may be too short for the budget of words."""
 TEMPLATE_WORDS_MIN = 3
 """Function words and marks from which a skeleton is a template and not an accident."""
@@ -57,9 +57,9 @@ def _other_count(parts: Parts) -> int:
 
 
 def _word_budget(groups: Sequence[Group]) -> int:
-    """So many words that in each set nine of ten texts have them, `WORDS_MIN` at least."""
+    """So many words that in nearly each set three of four texts have them, `WORDS_MIN` at least."""
     lengths = [sorted(len(plain_words(text)) for text in group[0]) for group in groups if len(group[0])]
-    return _affordable([each[int(SHORT_SHARE * len(each))] for each in lengths], WORDS_MIN)
+    return max(WORDS_MIN, _affordable([each[int(SHORT_SHARE * len(each))] for each in lengths], 1))
 
 
 def words_and_others(groups: Sequence[Group]) -> Mapping[str, int]:
