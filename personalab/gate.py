@@ -77,7 +77,7 @@ class Gate:
             raise
         else:
             with self._lock:
-                limits.succeeded(ticket)
+                limits.succeeded(ticket, sum(map(len, self._lines.values())))
         finally:
             if limits.slots is not None and ticket.place is not None:
                 limits.slots.free(ticket.place)

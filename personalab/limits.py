@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 
 from personalab.allowance import Allowance
+from personalab.config import BACKOFF_FIRST_SECONDS
 from personalab.errors import RateLimited
 from personalab.pace import Pace
 from personalab.quotas import Quota, Quotas, Sent
@@ -19,7 +20,9 @@ from personalab.slots import Slots
 from personalab.windows import Window
 
 _RECOVERY = 5
-"""Successes per slot of the limit that give one slot back."""
+"""Successes after which one slot more is tried."""
+_BACK = 1.5
+"""A refused request is back after so many times what the endpoint asked to wait, about."""
 _PROOF = 3
 """Refusals in a row that are not about the number at once, until nothing is sent for a while."""
 _CLOSED_FIRST_SECONDS = 0.02
@@ -62,7 +65,7 @@ class Limits:
         self._clock = clock
         self._entered = 0
         self._outside = 0  # let in here, waiting for another process to leave
-        self._width = Allowance(limit, successes=_RECOVERY * limit, most=limit)
+        self._width = Allowance(limit, successes=_RECOVERY, most=limit)
         self._window = Window()
         self._quotas = Quotas()
         self._through = 1  # most that were in flight, here, when one got through
@@ -74,6 +77,7 @@ class Limits:
         self._closed_until = 0.0
         self._trial: Ticket | None = None
         self._refusal_seconds = _REFUSAL_SECONDS_MIN
+        self._back_seconds = 0.0
 
     @property
     def in_flight(self) -> int:
@@ -126,7 +130,7 @@ class Limits:
     def enter(self, tokens: int) -> Ticket:
         """Let a request in; `leave` has to follow."""
         now = self._clock()
-        self._window.entered(now, alone=self._entered == 0)
+        self._window.entered(now, alone=self._entered == 0 and not self._closures)
         self._entered += 1
         ticket = Ticket(self, tokens, now, self._quotas.send(tokens))
         ticket.beside = self.in_flight
@@ -159,38 +163,42 @@ class Limits:
         self._window.refused(ticket.entered)
         self._quotas.told(error.quotas, ticket.sent, now)
         self._refusal_seconds = min(_REFUSAL_SECONDS_MAX, max(_REFUSAL_SECONDS_MIN, 2 * (now - ticket.at)))
+        self._back_seconds = _BACK * (error.retry_after or BACKOFF_FIRST_SECONDS)
         if self._closures:
             if ticket is self._trial:
                 self._close(now, error.retry_after)
         elif ticket.beside > self._through:
-            self._width.less()
+            self._width.less(now)
         else:
-            self._not_the_number(now, error.retry_after)
+            self._not_the_number(ticket, now, error.retry_after)
 
-    def succeeded(self, ticket: Ticket) -> None:
-        """A request got through."""
-        self._quotas.told(ticket.quotas, ticket.sent, self._clock())
+    def succeeded(self, ticket: Ticket, waiting: int) -> None:
+        """A request got through while so many wait."""
+        now = self._clock()
+        self._quotas.told(ticket.quotas, ticket.sent, now)
         self._through = max(self._through, ticket.beside)
-        self._width.more()
-        self._window.more()
+        # One more is tried only while there is so much to do that the refused one is back before the others are done.
+        if waiting * (now - ticket.at) / self._width.number >= self._back_seconds:
+            self._width.more(ticket.at, now)
+            self._window.more(ticket.at, now)
         if self._closures:
             if ticket is self._trial:
                 self._open(ticket)
         elif ticket.at > self._proof_at:
             self._proof = 0
 
-    def _not_the_number(self, now: float, retry_after: float | None) -> None:
+    def _not_the_number(self, ticket: Ticket, now: float, retry_after: float | None) -> None:
         if self._proof == 0:
             self._proof_at, self._width_before_proof = now, self._width.number
         self._proof += 1
         if self._proof >= _PROOF:
-            self._width.restore(self._width_before_proof)
+            self._width.restore(self._width_before_proof, now)
             self._closed_at = self._proof_at
             self._close(now, retry_after)
         elif self._window.known:
-            self._window.less()
+            self._window.less(ticket.at, now)
         else:
-            self._width.less()
+            self._width.less(now)
 
     def _close(self, now: float, retry_after: float | None) -> None:
         guess = _CLOSED_FIRST_SECONDS * _CLOSED_GROWTH**self._closures

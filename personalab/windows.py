@@ -8,6 +8,12 @@ from personalab.allowance import Allowance
 
 _SECONDS_MAX = 60.0
 """The longest window that is kept to; of longer ones only the refusals are obeyed."""
+_SHORT_SECONDS = 5.0
+"""A window up to this long is gone through evenly, so that a little too much is one refusal and not a whole burst's."""
+_STEPS = 100
+"""Into how many steps a rate is divided when more or less of it is tried."""
+_EVEN_SUCCESSES = 20
+"""Until one step more of a rate is tried."""
 _SPARE = 1.01
 """Two requests do not take equally long to the endpoint, so the window is taken a little longer than it seems."""
 
@@ -23,6 +29,7 @@ class Window:
         self._times: list[float] = []
         self._began: float | None = None
         self._allowance: Allowance | None = None
+        self._count = 0
         self._seconds = _SECONDS_MAX
         self._held = False
 
@@ -33,9 +40,15 @@ class Window:
 
     def wait(self, now: float) -> float:
         """Seconds until there is room for one more."""
-        if self._allowance is None or len(self._times) < self._allowance.number:
+        if self._allowance is None:
             return 0.0
-        wait = self._times[-self._allowance.number] + self._seconds - now
+        if self._seconds <= _SHORT_SECONDS:
+            back, seconds = 1, self._seconds / self._count * _STEPS / self._allowance.number
+        else:
+            back, seconds = self._allowance.number, self._seconds
+        if len(self._times) < back:
+            return 0.0
+        wait = self._times[-back] + seconds - now
         self._held = self._held or wait > 0
         return max(0.0, wait)
 
@@ -60,18 +73,20 @@ class Window:
         count = bisect_right(self._times, closed) - bisect_right(self._times, closed - seconds)
         self._began = reopened
         self._held = False
-        if count:
-            self._seconds = seconds
+        if not count:
+            return
+        self._count, self._seconds = count, seconds
+        if seconds <= _SHORT_SECONDS:
+            self._allowance = Allowance(_STEPS, successes=_EVEN_SUCCESSES)
+        else:
             self._allowance = Allowance(count, successes=count)
 
-    def less(self) -> None:
-        """One was refused though there seemed to be room."""
-        if self._allowance is not None:
-            self._allowance.less()
+    def less(self, sent: float, now: float) -> None:
+        """One that was sent at that time was refused though there seemed to be room."""
+        if self._allowance is not None and sent >= self._allowance.since:
+            self._allowance.less(now)
 
-    def more(self) -> None:
-        """One got through."""
+    def more(self, sent: float, now: float) -> None:
+        """One that was sent at that time got through."""
         if self._allowance is not None and self._held:
-            before = self._allowance.number
-            self._allowance.more()
-            self._held = self._allowance.number == before
+            self._held = not self._allowance.more(sent, now)
