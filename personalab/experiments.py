@@ -167,7 +167,7 @@ class Experiment:
         except ImageError as error:
             return _Start(image, pipeline.failed(path, error), begun=False)
         if self.design.shared:
-            run = await self.design.sharing.complete(run)
+            run = await self.design.sharing.go_on(run)
         return _Start(image, run)
 
     def _check_different(self, image: str, run: Run) -> None:
@@ -182,7 +182,7 @@ class Experiment:
         stages = {name: _shared(record, paid=first) for name, record in start.run.stages.items()}
         run = start.run.model_copy(update={"replicate": place.replicate, "stages": stages})
         if start.begun:
-            run = await self.design.pipelines[place.condition].complete(run, on_stage=self._ended)
+            run = await self.design.pipelines[place.condition].go_on(run, self._ended)
         condition = self.design.conditions[place.condition]
         cell = Cell(
             condition=condition, image=place.image, replicate=place.replicate, run=_without_pixels(run)
