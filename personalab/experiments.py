@@ -168,7 +168,8 @@ class Experiment:
             return _Start(image, pipeline.failed(path, error), begun=False)
         if self.design.shared:
             run = await self.design.sharing.go_on(run)
-        return _Start(image, run)
+        # A picture is let go as soon as no stage wants to see it any more.
+        return _Start(image, run if self.design.cells_see_picture else _without_pixels(run))
 
     def _check_different(self, image: str, run: Run) -> None:
         """Two files may hold the same pixels: counted twice, they would make results look surer than they are."""
