@@ -85,7 +85,8 @@ def fleiss_kappa(counts: ArrayLike) -> float | None:
 
 
 def _nominal(values: _Matrix, totals: _Matrix) -> _Matrix:
-    return (values[:, None] != values).astype(np.float64)
+    differ: _Matrix = (values[:, None] != values).astype(np.float64)
+    return differ
 
 
 def _ordinal(values: _Matrix, totals: _Matrix) -> _Matrix:

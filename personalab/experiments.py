@@ -17,12 +17,12 @@ from html import escape
 from pathlib import Path
 from typing import Literal, Self
 
-from personalab.batches import as_finished
 from personalab.config import WINDOW_SPARE
 from personalab.designs import Cell, Design, Place
 from personalab.errors import ConfigError, ImageError, unknown
 from personalab.experiment_plans import Plan, plan_of
 from personalab.grids import Grid
+from personalab.loops import as_finished
 from personalab.pipeline import Pipeline
 from personalab.progress import Tally, duration, watch
 from personalab.records import Message, PoolCounts

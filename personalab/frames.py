@@ -147,7 +147,7 @@ def runs_df(runs: Runs) -> pd.DataFrame:
 
     What the shared stages of an image cost stands in its first cell, so that sums are right.
     """
-    return _labelled(runs, RUN_COLUMNS, lambda run: [_row(RUN_COLUMNS, run)])
+    return labelled(runs, RUN_COLUMNS, lambda run: [_row(RUN_COLUMNS, run)])
 
 
 def stages_df(runs: Runs) -> pd.DataFrame:
@@ -157,7 +157,7 @@ def stages_df(runs: Runs) -> pd.DataFrame:
     `temperature`, `model` and `prompt` are the stage's own; where an experiment varies one of them, what the condition says
     has its name in full: `social_network_temperature`.
     """
-    return _labelled(
+    return labelled(
         runs,
         STAGE_COLUMNS,
         lambda run: [_row(STAGE_COLUMNS, run, record) for record in run.stages.values()],
@@ -180,7 +180,7 @@ def texts_df(runs: Runs, stages: Iterable[str] | str | None = None) -> pd.DataFr
                 for part, text in record.output.units():
                     yield _row(TEXT_COLUMNS, run, record, part, text)
 
-    return _labelled(runs, TEXT_COLUMNS, rows)
+    return labelled(runs, TEXT_COLUMNS, rows)
 
 
 def people_df(runs: Runs) -> pd.DataFrame:
@@ -193,7 +193,7 @@ def people_df(runs: Runs) -> pd.DataFrame:
                 for person in getattr(network, kind):
                     yield _row(PEOPLE_COLUMNS, run, kind.replace("_", " "), person)
 
-    return _labelled(runs, PEOPLE_COLUMNS, rows)
+    return labelled(runs, PEOPLE_COLUMNS, rows)
 
 
 def conditions_df(cells: Experiment | Iterable[Cell]) -> pd.DataFrame:
@@ -257,7 +257,7 @@ def tweets_df(source: Runs | Sequence[Path | str] | None = None) -> pd.DataFrame
         runs = [run for run in each if isinstance(run, Run | Cell)]
         files = ((Path(path), load_tweets(path)) for path in each if isinstance(path, Path | str))
     written = [_row(TWEET_COLUMNS, path, tweets, tweet) for path, tweets in files for tweet in tweets.tweets]
-    return _dated(_labelled(runs, TWEET_COLUMNS, _examples, before=written))
+    return _dated(labelled(runs, TWEET_COLUMNS, _examples, before=written))
 
 
 def _examples(run: Run) -> Iterator[dict[str, Any]]:
@@ -362,7 +362,7 @@ def _opened(runs: Runs) -> _Source:
     )
 
 
-def _labelled(
+def labelled(
     runs: Runs, columns: Iterable[str], rows_of: Callable[[Run], Iterable[dict[str, Any]]], *,
     before: Iterable[dict[str, Any]] = (), own: bool = False,
 ) -> pd.DataFrame:  # fmt: skip

@@ -22,11 +22,12 @@ from typing import Any, Self
 from personalab.batches import Batch
 from personalab.cache import Difference, Why, differences, identity
 from personalab.config import WINDOW_SPARE
-from personalab.errors import AccessRefused, ConfigError, PersonalabError, unknown
+from personalab.errors import AccessRefused, BudgetError, ConfigError, PersonalabError
 from personalab.images import open_picture, read_image
 from personalab.loops import first_error
 from personalab.names import slug
 from personalab.pool import LLMPool
+from personalab.questions import find_question
 from personalab.records import Picture, Request
 from personalab.runs import Failure, Run, StageRecord
 from personalab.schemas import CorePersona, StageOutput, clean_text
@@ -56,6 +57,8 @@ class Pipeline:
             raise ConfigError(
                 "stage core_persona has to give a CorePersona or a subclass of it: the card is made of it"
             )
+        for stage in self.stages:
+            self.pool.check_price(stage.model)
 
     def stage(self, name: str) -> Stage:
         """A stage by name.
@@ -63,10 +66,7 @@ class Pipeline:
         Raises:
             ConfigError: unknown; names the nearest.
         """
-        for stage in self.stages:
-            if stage.name == name:
-                return stage
-        raise unknown("stage", name, (stage.name for stage in self.stages))
+        return find_question(self.stages, name)
 
     def vary(self, stage: str, **changes: Any) -> Self:
         """A pipeline with one stage changed: `prompt` (file, text or template), `model`, or a sampling parameter.
@@ -201,6 +201,7 @@ class Pipeline:
         Raises:
             ImageError: the image cannot be used.
             AccessRefused: key, model or quota: nothing could succeed.
+            BudgetError: a ceiling is reached.
         """
         run = await self.begin(image, description=description, name=name, replicate=replicate)
         return await self.complete(run, on_stage=on_stage)
@@ -219,6 +220,7 @@ class Pipeline:
 
         Raises:
             AccessRefused: key, model or quota: nothing could succeed.
+            BudgetError: a ceiling is reached.
         """
         started = time.perf_counter()
 
@@ -304,6 +306,7 @@ class Pipeline:
 
         Raises (when it runs):
             AccessRefused: key, model or quota: the batch stops, what is under way is cancelled.
+            BudgetError: a ceiling is reached: the batch stops, what was in flight has arrived and is in the cache.
             OutputError: results cannot be written.
             ConfigError: a single folder or glob without an image.
         """
@@ -385,7 +388,7 @@ class Pipeline:
             reply = await self.pool.send(request, check)
             # A reply shared with another task was checked there.
             update |= {"reply": reply, "output": output or stage.parse(reply.text, done), "status": "done"}
-        except AccessRefused:
+        except (AccessRefused, BudgetError):
             raise
         except PersonalabError as error:
             failed, update["error"] = error, Failure.of(error)

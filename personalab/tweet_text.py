@@ -23,7 +23,7 @@ _HEAVY = regex.compile(r"[^\u0000-\u10ff\u2000-\u200d\u2010-\u201f\u2032-\u2037]
 _FORBIDDEN = ("\ufffe", "\ufeff", "\uffff")
 
 _PICTOGRAPH = r"\p{Extended_Pictographic}(?:\uFE0F|\p{EMod})?(?:[\U000E0020-\U000E007E]+\U000E007F)?"
-_EMOJI = regex.compile(
+EMOJI = regex.compile(
     rf"\p{{RI}}\p{{RI}}|[0-9#*]\uFE0F?\u20E3|[©®]\uFE0F|(?![©®]){_PICTOGRAPH}(?:\u200D{_PICTOGRAPH})*",
     regex.V1,
 )
@@ -43,5 +43,5 @@ def fits_in_tweet(text: str, limit: int = TWEET_LENGTH_MAX) -> bool:
 def _plain_length(text: str) -> int:
     if text.isascii():
         return len(text)
-    without_emoji, emoji = _EMOJI.subn("", text)
+    without_emoji, emoji = EMOJI.subn("", text)
     return 2 * emoji + len(without_emoji) + len(_HEAVY.findall(without_emoji))

@@ -1,0 +1,266 @@
+"""How a comparison reads: what differs, by how much, how sure, and what so many images could have shown.
+
+For a reader who knows no statistics: sentences first, tables folded up. Names of levels may come from anywhere, so all of it
+is escaped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from typing import TYPE_CHECKING, Any, Protocol
+
+from personalab.comparison_checks import each_row, is_shown
+from personalab.views import plain
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_BAR_WIDTH, _BAR_HEIGHT, _BAR_MARGIN = 260, 22, 8
+_STYLE = """<style>
+.comparison{max-width:1000px;line-height:1.5;font-size:14px;color:inherit}
+.comparison h3{margin:0 0 4px;font-size:18px}
+.comparison .dim{opacity:.75}
+.comparison ul{margin:6px 0;padding-left:20px}
+.comparison li{margin:4px 0}
+.comparison .warning{border-left:3px solid #D55E00;padding-left:8px;margin:4px 0}
+.comparison .shown{font-weight:600}
+.comparison table{border-collapse:collapse;margin:6px 0}
+.comparison td,.comparison th{text-align:right;padding:2px 10px 2px 0;vertical-align:middle}
+.comparison td:first-child,.comparison th:first-child{text-align:left}
+.comparison summary{cursor:pointer;font-weight:600}
+</style>"""
+_LEGEND = (
+    "The dot is the mean difference over the images, the line its interval, the upright stroke no difference. An interval that "
+    "does not touch the stroke speaks for a difference. p is how often chance alone, flipping each image's two values, "
+    "would give a difference as large; corrected, because several comparisons are made."
+)
+
+
+class Compared(Protocol):
+    """What is shown of a comparison."""
+
+    @property
+    def levels(self) -> pd.DataFrame: ...
+    @property
+    def contrasts(self) -> pd.DataFrame: ...
+    @property
+    def trend(self) -> pd.DataFrame: ...
+    @property
+    def length_check(self) -> pd.DataFrame | None: ...
+    @property
+    def warnings(self) -> tuple[str, ...]: ...
+    @property
+    def meta(self) -> Mapping[str, Any]: ...
+
+
+def comparison_text(found: Compared) -> str:
+    """A comparison as plain text."""
+    lines = [f"{found.meta['metric']} by {found.meta['by']}: {headline(found)}", *_about(found), ""]
+    lines += [f"  {row.level}: {_level(row)}" for row in each_row(found.levels)]
+    lines.append("")
+    lines += [f"  {sentence(row, found.meta)}" for row in each_row(found.contrasts)]
+    lines += [f"  {text}" for text in (*_trend(found), *_length(found))]
+    lines += [f"  warning: {text}" for text in found.warnings]
+    return plain("\n".join(lines))
+
+
+def comparison_html(found: Compared) -> str:
+    """A comparison as HTML: sentences, a bar for each difference, warnings, and the tables folded up."""
+    meta = found.meta
+    title = f"<h3>{escape(str(meta['metric']))} by {escape(str(meta['by']))}: {escape(headline(found))}</h3>"
+    about = "".join(f'<div class="dim">{escape(text)}</div>' for text in _about(found))
+    said = "".join(_item(row, meta) for row in each_row(found.contrasts))
+    said += "".join(f"<li>{escape(text)}</li>" for text in (*_trend(found), *_length(found)))
+    warned = "".join(f'<div class="warning">{escape(text)}</div>' for text in found.warnings)
+    body = f"{title}{about}<ul>{said}</ul>{_bars(found)}{warned}"
+    body += _folded("Levels", found.levels) + _folded("All numbers", found.contrasts)
+    return f'{_STYLE}<div class="comparison">{plain(body)}</div>'
+
+
+def headline(found: Compared) -> str:
+    """The result in a few words."""
+    contrasts, alpha = found.contrasts, found.meta["alpha"]
+    if contrasts.empty:
+        return "one level, nothing to compare"
+    if contrasts["n_pairs"].max() < 2:
+        return "a description only, there is one image or none to compare"
+    shown = [row for row in each_row(contrasts) if is_shown(row, alpha)]
+    if not shown:
+        return "no difference shown"
+    return f"{len(shown)} of {len(contrasts)} differences shown"
+
+
+def sentence(row: Any, meta: Mapping[str, Any]) -> str:
+    """One contrast in words."""
+    pair = f"{row.a} → {row.b}"
+    if not row.n_pairs:
+        return f"{pair}: no {_unit(meta)} was seen under both."
+    if row.n_pairs == 1:
+        return f"{pair}: {_change(row)} in the one {_unit(meta)} there is, which cannot be tested."
+    sure = f"{1 - meta['alpha']:.0%}"
+    if row.ci_method == "constant":
+        between = f"the same difference in each of {row.n_pairs} {_unit(meta)}s"
+    else:
+        between = f"the true difference lies between {_number(row.ci_low)} and {_number(row.ci_high)} ({sure} interval)"
+    agree = f"{round(row.agree * row.n_pairs)} of {row.n_pairs} {_unit(meta)}s go the same way"
+    p = f"p = {_p(row.p)}" + (
+        f", {_p(row.p_adj)} corrected for {row.n_contrasts} comparisons" if row.n_contrasts > 1 else ""
+    )
+    return f"{pair}: {_verdict(row, meta)} {_change(row)}; {between}; {agree}; {p}.{_so(row, meta)}"
+
+
+def _verdict(row: Any, meta: Mapping[str, Any]) -> str:
+    return "shown." if is_shown(row, meta["alpha"]) else "not shown."
+
+
+def _change(row: Any) -> str:
+    if not row.diff:
+        return "no change at all"
+    relative = f" ({row.diff_rel:+.0%})" if row.diff_rel == row.diff_rel else ""
+    return f"{'up' if row.diff > 0 else 'down'} by {_number(abs(row.diff))}{relative}"
+
+
+def _so(row: Any, meta: Mapping[str, Any]) -> str:
+    """What follows for the reader."""
+    if is_shown(row, meta["alpha"]):
+        better = {"a": row.a, "b": row.b}.get(row.favours)
+        return f" {_direction(meta)}, so this favours {better}." if better is not None else ""
+    if not row.mde_80:
+        return ""
+    return (
+        f" That is not the same as no difference: with {row.n_pairs} {_unit(meta)}s one of {_number(row.mde_80)} would have been "
+        "found four times of five, a smaller one less often."
+    )
+
+
+def _direction(meta: Mapping[str, Any]) -> str:
+    return "Higher is better" if meta["direction"] > 0 else "Lower is better"
+
+
+def _unit(meta: Mapping[str, Any]) -> str:
+    return " and ".join(map(str, meta["paired"]))
+
+
+def _about(found: Compared) -> list[str]:
+    meta = found.meta
+    parts = [meta["description"].split("\n\n")[0].replace("\n", " ")] if meta["description"] else []
+    if meta["unit"]:
+        parts.append(f"Unit: {meta['unit']}.")
+    parts.append(f"{_direction(meta)}." if meta["direction"] else "Neither high nor low is better by itself.")
+    if meta["params"]:
+        parts.append(
+            "Computed with "
+            + ", ".join(f"{name} {_setting(value)}" for name, value in meta["params"].items())
+            + "."
+        )
+    return [" ".join(parts)]
+
+
+def _level(row: Any) -> str:
+    if row.mean is None or row.mean != row.mean:
+        return "unknown"
+    interval = (
+        f", {_number(row.ci_low)} to {_number(row.ci_high)}"
+        if row.ci_low == row.ci_low and row.ci_low is not None
+        else ""
+    )
+    failed = f", {row.n_failed} of {row.n_rows} rows failed" if row.n_failed else ""
+    return f"{_number(row.mean)}{interval} ({row.n_units} units{failed})"
+
+
+def _trend(found: Compared) -> list[str]:
+    lines = []
+    for row in each_row(found.trend):
+        if row.p is None or row.p != row.p:
+            continue
+        way = "rises" if row.slope > 0 else "falls"
+        interval = (
+            f", between {_number(row.ci_low)} and {_number(row.ci_high)}" if row.ci_low == row.ci_low else ""
+        )
+        lines.append(
+            f"Over all levels it {way} by {_number(abs(row.slope))} for each step of 1 in {found.meta['by']} (slope "
+            f"{_number(row.slope)}{interval}; p = {_p(row.p)}; p = {_p(row.page_p)} by Page's test of an ordered trend)."
+        )
+    return lines
+
+
+def _length(found: Compared) -> list[str]:
+    if found.length_check is None or not (found.length_check["n_pairs"] > 1).any():
+        return []
+    changed = [row for row in each_row(found.length_check) if is_shown(row, found.meta["alpha"])]
+    name = found.length_check["length"].iloc[0] if len(found.length_check) else "length"
+    if not changed:
+        return [f"Length ({name}) differs by nothing that can be shown."]
+    pairs = ", ".join(f"{row.a} → {row.b}: {_change(row)}" for row in changed)
+    return [f"Length ({name}) differs as well: {pairs}."]
+
+
+def _item(row: Any, meta: Mapping[str, Any]) -> str:
+    kind = ' class="shown"' if is_shown(row, meta["alpha"]) else ""
+    return f"<li{kind}>{escape(sentence(row, meta))}</li>"
+
+
+def _bars(found: Compared) -> str:
+    """A drawn interval for each contrast, all on one scale."""
+    rows = [row for row in each_row(found.contrasts) if row.ci_low == row.ci_low and row.ci_low is not None]
+    if not rows:
+        return ""
+    low, high = min(0.0, *(row.ci_low for row in rows)), max(0.0, *(row.ci_high for row in rows))
+    scale = (_BAR_WIDTH - 2 * _BAR_MARGIN) / ((high - low) or 1.0)
+
+    def place(value: float) -> float:
+        return float(round(_BAR_MARGIN + (value - low) * scale, 1))
+
+    drawn = "".join(
+        f"<tr><td>{escape(f'{row.a} → {row.b}')}</td><td>{_bar(row, place, found.meta['alpha'])}</td>"
+        f"<td>{_number(row.diff)}</td><td>{_number(row.ci_low)} to {_number(row.ci_high)}</td>"
+        f"<td>{_p(row.p_adj)}</td></tr>"
+        for row in rows
+    )
+    head = "<tr><th></th><th></th><th>difference</th><th>interval</th><th>p, corrected</th></tr>"
+    return f'<table>{head}{drawn}</table><div class="dim">{escape(_LEGEND)}</div>'
+
+
+def _bar(row: Any, place: Any, alpha: float) -> str:
+    colour = "#0072B2" if is_shown(row, alpha) else "#767676"
+    middle, zero = _BAR_HEIGHT / 2, place(0.0)
+    return (
+        f'<svg width="{_BAR_WIDTH}" height="{_BAR_HEIGHT}" role="img" aria-label="interval">'
+        f'<line x1="{zero}" x2="{zero}" y1="1" y2="{_BAR_HEIGHT - 1}" stroke="currentColor" stroke-opacity=".6"/>'
+        f'<line x1="{place(row.ci_low)}" x2="{place(row.ci_high)}" y1="{middle}" y2="{middle}" stroke="{colour}" stroke-width="3"/>'
+        f'<circle cx="{place(row.diff)}" cy="{middle}" r="5" fill="{colour}"/></svg>'
+    )
+
+
+def _folded(title: str, frame: pd.DataFrame) -> str:
+    head = "".join(f"<th>{escape(str(column))}</th>" for column in frame.columns)
+    rows = "".join(
+        f"<tr>{''.join(f'<td>{escape(_cell(value))}</td>' for value in row)}</tr>"
+        for row in frame.itertuples(index=False)
+    )
+    return f"<details><summary>{escape(title)}</summary><table><tr>{head}</tr>{rows}</table></details>"
+
+
+def _cell(value: Any) -> str:
+    if value is None or value != value:
+        return "–"
+    return _number(value) if isinstance(value, float) else str(value)
+
+
+def _setting(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)[:60]
+
+
+def _number(value: float) -> str:
+    """Three digits that count, without exponents where they are not needed."""
+    if value is None or value != value:
+        return "–"
+    text = f"{value:.3g}"
+    return f"{value:.0f}" if "e+" in text and abs(value) < 1e9 else text.replace("-", "−")
+
+
+def _p(value: float) -> str:
+    if value is None or value != value:
+        return "–"
+    return "below 0.001" if value < 0.001 else f"{value:.2g}"

@@ -1,0 +1,157 @@
+"""Differences between levels, and the trend over them, judged: intervals, tests, effect sizes."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from personalab import stats
+from personalab.comparison_checks import each_row, is_shown
+from personalab.power import minimal_detectable_effect
+from personalab.registry import Metric
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Contrasts = Literal["default", "adjacent", "baseline", "all"]
+KINDS = ("default", "adjacent", "baseline", "all")
+
+_CONTRAST_COLUMNS = (
+    "n_pairs", "n_dropped_units", "diff", "diff_rel", "se", "ci_low", "ci_high", "ci_method", "p", "p_adj", "adjust",
+    "n_contrasts", "p_floor", "test", "agree", "d_z", "cliffs_delta", "mde_80", "favours",
+)  # fmt: skip
+_NUMBER_COLUMNS = (
+    "diff", "diff_rel", "se", "ci_low", "ci_high", "p", "p_adj", "p_floor", "agree", "d_z", "cliffs_delta", "mde_80",
+)  # fmt: skip
+
+
+def level_pairs(levels: list[Any], contrasts: Contrasts, baseline: Any) -> list[tuple[Any, Any]]:
+    """The pairs of levels to be compared."""
+    adjacent = list(itertools.pairwise(levels))
+    against = [(baseline, level) for level in levels if level != baseline]
+    if contrasts == "all":
+        return [(one, other) for place, one in enumerate(levels) for other in levels[place + 1 :]]
+    if contrasts == "adjacent":
+        return adjacent
+    if contrasts == "baseline":
+        return against
+    # A pair is one contrast whichever way round it stands.
+    return [*adjacent, *(pair for pair in against if pair not in adjacent and pair[::-1] not in adjacent)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """How means and differences are judged."""
+
+    alpha: float
+    resamples: int
+    seed: int
+
+    def intervals(self, samples: Sequence[Any]) -> list[stats.Interval | None]:
+        """Interval of the mean of each sample."""
+        return stats.mean_intervals(
+            samples, confidence=1 - self.alpha, resamples=self.resamples, seed=self.seed
+        )
+
+    def p_values(self, samples: Sequence[Any]) -> list[float | None]:
+        """Two-sided p of each sample of differences; None for one difference or none."""
+        found = stats.sign_flip_ps(samples, resamples=self.resamples, seed=self.seed)
+        return [p if len(sample) > 1 else None for p, sample in zip(found, samples, strict=True)]
+
+    def contrasts(
+        self, cells: pd.DataFrame, pairs: list[tuple[Any, Any]], known: Metric | None
+    ) -> pd.DataFrame:
+        """One row a pair of levels."""
+        import pandas as pd
+
+        whole = [cells[[a, b]].dropna().to_numpy() for a, b in pairs]
+        differences = [table[:, 1] - table[:, 0] for table in whole]
+        intervals, p_values = self.intervals(differences), self.p_values(differences)
+        rows = [
+            {
+                "a": a,
+                "b": b,
+                "n_dropped_units": len(cells[[a, b]].dropna(how="all")) - len(table),
+                **self._contrast(table, interval),
+                "p": p,
+                "p_adj": adjusted,
+                "adjust": "holm",
+                "n_contrasts": len(pairs),
+            }
+            for (a, b), table, interval, p, adjusted in zip(
+                pairs, whole, intervals, p_values, stats.holm(p_values), strict=True
+            )
+        ]
+        contrasts = pd.DataFrame(rows, columns=["a", "b", *_CONTRAST_COLUMNS]).astype(
+            dict.fromkeys(_NUMBER_COLUMNS, float)
+        )
+        contrasts["favours"] = favours(contrasts, known.direction if known else 0, self.alpha)
+        return contrasts
+
+    def _contrast(self, table: Any, interval: stats.Interval | None) -> dict[str, Any]:
+        """Numbers of one contrast. `table`: the complete pairs, a in the first column and b in the second."""
+        one, other = table[:, 0], table[:, 1]
+        differences, count = other - one, len(table)
+        error = stats.standard_error(differences)
+        diff = float(differences.mean()) if count else None
+        base = abs(float(one.mean())) if count else 0.0
+        return {
+            "n_pairs": count,
+            "diff": diff,
+            "diff_rel": diff / base if diff is not None and base else None,
+            "se": error,
+            "ci_low": interval.low if interval else None,
+            "ci_high": interval.high if interval else None,
+            "ci_method": interval.method if interval else None,
+            "p_floor": stats.sign_flip_floor(count, resamples=self.resamples),
+            "test": stats.sign_flip_name(count) if count > 1 else None,
+            "agree": stats.agreement(differences),
+            "d_z": stats.standardised_difference(differences),
+            "cliffs_delta": stats.cliffs_delta(one, other),
+            "mde_80": minimal_detectable_effect(error**2 * count, count, alpha=self.alpha, small=True)
+            if error is not None
+            else None,
+        }
+
+
+def favours(contrasts: pd.DataFrame, direction: int, alpha: float) -> list[str]:
+    """`a` or `b` where the interval excludes 0 and the corrected p is below alpha, else `unclear`; `-` without direction."""
+    return [
+        "-"
+        if not direction
+        else ("b" if row.diff * direction > 0 else "a")
+        if is_shown(row, alpha)
+        else "unclear"
+        for row in each_row(contrasts)
+    ]
+
+
+def trend_of(cells: pd.DataFrame, levels: list[Any], method: Method) -> pd.DataFrame:
+    """One row: the mean slope of the units seen under all levels, and Page's test. Empty where there is no trend."""
+    import pandas as pd
+
+    columns = ["n_units", "slope", "ci_low", "ci_high", "ci_method", "p", "page_l", "page_p"]
+    numeric = all(
+        isinstance(level, int | float | np.number) and not isinstance(level, bool) for level in levels
+    )
+    whole = cells.dropna()
+    if not numeric or len(levels) < 3 or whole.empty:
+        return pd.DataFrame(columns=columns)
+    steepness = stats.slopes(whole.to_numpy(), levels)
+    [interval], page = method.intervals([steepness]), stats.page_trend(whole.to_numpy())
+    row = {
+        "n_units": len(whole),
+        "slope": float(steepness.mean()),
+        "ci_low": interval.low if interval else None,
+        "ci_high": interval.high if interval else None,
+        "ci_method": interval.method if interval else None,
+        "p": method.p_values([steepness])[0],
+        "page_l": page.statistic if page else None,
+        "page_p": page.p if page else None,
+    }
+    table = pd.DataFrame([row], columns=columns)
+    return table.astype({name: float for name in columns if name not in ("n_units", "ci_method")})
