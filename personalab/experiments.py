@@ -167,8 +167,9 @@ class Experiment:
         except ImageError as error:
             return _Start(image, pipeline.failed(path, error), begun=False)
         if self.design.shared:
-            run = await self.design.sharing.complete(run)
-        return _Start(image, run)
+            run = await self.design.sharing.go_on(run)
+        # A picture is let go as soon as no stage wants to see it any more.
+        return _Start(image, run if self.design.cells_see_picture else _without_pixels(run))
 
     def _check_different(self, image: str, run: Run) -> None:
         """Two files may hold the same pixels: counted twice, they would make results look surer than they are."""
@@ -182,7 +183,7 @@ class Experiment:
         stages = {name: _shared(record, paid=first) for name, record in start.run.stages.items()}
         run = start.run.model_copy(update={"replicate": place.replicate, "stages": stages})
         if start.begun:
-            run = await self.design.pipelines[place.condition].complete(run, on_stage=self._ended)
+            run = await self.design.pipelines[place.condition].go_on(run, self._ended)
         condition = self.design.conditions[place.condition]
         cell = Cell(
             condition=condition, image=place.image, replicate=place.replicate, run=_without_pixels(run)

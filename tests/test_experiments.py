@@ -199,6 +199,13 @@ async def test_a_failed_cell_is_a_row(provider: ScriptedProvider, scripted: Pipe
     assert frame["error"][3].startswith("stage social_network: ")
     assert frame["calls"].sum() == len(provider.bodies)
     assert list(conditions_df(experiment)["failed"]) == [1, 3]
+    texts = texts_df(experiment)
+    lost = texts[texts["text"].isna()]
+    assert list(lost["temperature"]) == [0.3, 1.1, 1.1, 1.1]
+    assert list(lost["image"]) == ["bad", *(path.stem for path in TWO), "bad"]
+    assert lost["error"].str.contains("image|social_network").all()
+    assert texts.drop(lost.index)["error"].isna().all()
+    assert len(tweets_df(experiment)) == 0  # they were no part of it
     provider.script, provider.bodies = write, []
     await experiment.run()
     assert [stage_of(body) for body in provider.bodies] == ["social_network"] * 2
@@ -213,7 +220,7 @@ async def test_a_failed_shared_stage(provider: ScriptedProvider, scripted: Pipel
     assert list(frame["status"]) == ["failed", "failed"]
     assert frame["error"].str.startswith("stage core_persona: ").all()
     assert frame["calls"].sum() == len(provider.bodies) == 6
-    assert len(texts_df(experiment)) == 0
+    assert set(texts_df(experiment)["error"]) == {"stage social_network: not run, as core_persona failed"}
 
 
 async def test_a_refused_key_stops_it(provider: ScriptedProvider, scripted: Pipeline) -> None:
