@@ -126,11 +126,14 @@ def _so(row: Any, meta: Mapping[str, Any]) -> str:
     if is_shown(row, meta["alpha"]):
         better = {"a": row.a, "b": row.b}.get(row.favours)
         return f" {_direction(meta)}, so this favours {better}." if better is not None else ""
-    if not row.mde_80:
+    if row.ci_method == "constant" and not row.diff:
         return ""
+    if row.mde_80 is None or row.mde_80 != row.mde_80:
+        return f" With {row.n_pairs} {_unit(meta)}s nothing can be shown, whatever the difference."
+    alone = ", had it been the only comparison" if row.n_contrasts > 1 else ""
     return (
         f" That is not the same as no difference: with {row.n_pairs} {_unit(meta)}s one of {_number(row.mde_80)} would have been "
-        "found four times of five, a smaller one less often."
+        f"found four times of five{alone}, a smaller one less often."
     )
 
 
