@@ -30,6 +30,7 @@ from personalab.registry import (
     metric,
     shown_range,
 )
+from personalab.row_metrics import format_distance
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,6 +39,7 @@ __all__ = [
     "Metric",
     "diversities",
     "find_metric",
+    "format_distance",
     "known_metrics",
     "metric",
     "metrics_df",

@@ -187,7 +187,7 @@ def test_favours_nobody_without_evidence() -> None:
     found = compare(frame, by="level", metric="over_limit")
     assert found.contrasts.loc[0, "favours"] == "unclear"
     detectable = found.contrasts.loc[0, "mde_80"]
-    assert "not shown." in str(found)
+    assert "Not shown: from 0 to 1" in str(found)
     assert f"That is not the same as no difference: with 8 images one of {detectable:.3g}" in str(found)
 
 
@@ -197,7 +197,7 @@ def test_one_image_is_described() -> None:
     assert found.contrasts[["p", "p_adj", "ci_low", "mde_80", "se"]].isna().all(axis=None)
     assert found.contrasts["diff"].notna().all()
     assert "a description only" in str(found)
-    assert "cannot be tested" in found._repr_html_()
+    assert "Not tested: from 0 to 1 it rises by 0.05 (+24%) in the one image there is." in str(found)
     with pytest.raises(ConfigError, match="two images or more"):
         found.how_many_images(0.1)
 

@@ -19,6 +19,7 @@ from personalab.errors import ConfigError
 from personalab.metrics import (
     diversities,
     find_metric,
+    format_distance,
     known_metrics,
     metric,
     metrics_df,
@@ -270,6 +271,22 @@ def test_formats() -> None:
     ]
     assert found[names].tolist() == [2, 1, 1, 1, 1, 1, 1, 0]
     assert pd.isna(score_rows(frame).loc[1, "all_lower_case"])
+
+
+def test_distance_to_a_reference() -> None:
+    """The same format has none; a hashtag more in every tweet has some; it can be a metric of one's own."""
+    human = ["so tired", "coffee first!", "why is it raining? why", "monday"]
+    assert format_distance(human, human[::-1]) == 0
+    tagged = [f"{text} #mood" for text in human]
+    assert format_distance(tagged, human) == pytest.approx(1 / 0.5 / 8)
+    assert format_distance([], human) is None
+
+    @metric(level="set", unit="standard deviations", range=(0, None), direction=-1)
+    def unlike_ours(text: list[str]) -> float | None:
+        """How far the format is from our own tweets."""
+        return format_distance(text, human)
+
+    assert score(pd.DataFrame({"text": human}), "unlike_ours")["unlike_ours"].tolist() == [0]
 
 
 def test_a_metric_of_ones_own() -> None:
