@@ -243,6 +243,14 @@ def test_diversities_are_never_pooled() -> None:
     assert score(frame, "attribution_accuracy", by="condition").loc[0, "attribution_accuracy"] < 0.5
 
 
+def test_personas_stand_for_images() -> None:
+    """Of tweets files the image may be unknown; then texts of several personas are not pooled either."""
+    frame = tweets(a=(8, 20)).rename(columns={"image": "persona_id"})
+    assert len(score(frame, "jaccard_mean")) == 8
+    with pytest.raises(ConfigError, match="several persona_ids"):
+        score(frame, "jaccard_mean", by="condition")
+
+
 def test_copy_rate() -> None:
     """Runs of five words that stand in what the model was shown."""
     shown = "You are Ana. Ana bakes bread at dawn and hates small talk."
