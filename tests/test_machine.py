@@ -72,7 +72,9 @@ def clients(
 
 def replies(process: subprocess.Popen[str]) -> int:
     """How many a process got, once it has ended."""
-    said, _ = process.communicate(timeout=90)
+    assert process.stdout is not None
+    said = process.stdout.read()  # `communicate` would lose what came together with the first line
+    process.wait(90)
     return int(said or 0)
 
 
