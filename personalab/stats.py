@@ -6,6 +6,7 @@ none and removed by none: whoever calls decides what is missing. What cannot be 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from functools import lru_cache
 
@@ -250,6 +251,14 @@ def sign_flip_floor(units: int, *, resamples: int = RESAMPLES) -> float | None:
     if units < 1:
         return None
     return 2 / 2**units if units <= EXACT_UNITS_MAX else 1 / (resamples + 1)
+
+
+def sign_flip_level(units: int, alpha: float, *, resamples: int = RESAMPLES) -> float | None:
+    """The largest p below `alpha` that `sign_flip_p` can give: p comes in steps. None where it can give none."""
+    step = sign_flip_floor(units, resamples=resamples)
+    if step is None or step >= alpha:
+        return None
+    return (math.ceil(alpha / step) - 1) * step
 
 
 def sign_flip_name(units: int) -> str:
