@@ -250,7 +250,7 @@ async def test_nothing_is_sent_after_it_stopped(provider: ScriptedProvider, scri
 
     provider.wait = wait
     provider.script = lambda body: failure(401) if stage_of(body) == "social_network" else write(body)
-    experiment = Experiment(scripted, HOT_AND_COLD, EIGHT)
+    experiment = Experiment(scripted, HOT_AND_COLD, EIGHT, window=2)
     with pytest.raises(KeyRefused) as caught:
         await experiment.run()
     assert scripted.pool.in_flight == scripted.pool.waiting == 0
