@@ -191,6 +191,17 @@ def test_favours_nobody_without_evidence() -> None:
     assert f"That is not the same as no difference: with 8 images one of {detectable:.3g}" in str(found)
 
 
+def test_several_comparisons_need_more_evidence() -> None:
+    """Six images that all go one way show one difference, but none of three: the corrected p counts."""
+    frame = scored(TABLE[[0, 1, 2, 4, 5, 6]]).rename(columns={"value": "valid"})
+    one = compare(frame[frame["level"] < 2], by="level", metric="valid").contrasts.iloc[0]
+    assert (one.p, one.p_adj, one.favours) == (2 / 64, 2 / 64, "b")
+    three = compare(frame, by="level", metric="valid").contrasts
+    assert three["p"].tolist() == [2 / 64] * 3
+    assert (three["ci_low"] > 0).all()
+    assert three["favours"].tolist() == ["unclear"] * 3
+
+
 def test_one_image_is_described() -> None:
     """No test, no interval, no error."""
     found = compare(scored(TABLE[:1]), by="level", metric="value")
