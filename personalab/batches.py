@@ -8,16 +8,19 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from personalab.batch_rows import COLUMNS, Contents, Row, Rows, State
 from personalab.config import BATCH_NOTES_MAX
 from personalab.errors import CardInvalid, ImageError, PersonalabError
 from personalab.files import clear_parts
 from personalab.images import each_image, read_image
+from personalab.loops import as_finished
 from personalab.pool import LLMPool
 from personalab.progress import Tally, watch
 from personalab.records import PoolCounts, Usage
@@ -27,37 +30,7 @@ from personalab.stages import Brief, Stage
 if TYPE_CHECKING:
     import pandas as pd
 
-Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-async def as_finished(
-    items: AsyncIterator[Item], work: Callable[[Item], Awaitable[Result]], window: int
-) -> AsyncIterator[Result]:
-    """Results as they finish, with at most `window` items taken and not finished.
-
-    An error of one stops all: what succeeded is given out, the rest is cancelled, and it is raised.
-    """
-    under_way: set[asyncio.Future[Result]] = set()
-    more = True
-    try:
-        while True:
-            while more and len(under_way) < window:
-                try:
-                    item = await anext(items)
-                except StopAsyncIteration:
-                    more = False
-                else:
-                    under_way.add(asyncio.ensure_future(work(item)))
-            if not under_way:
-                return
-            finished, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
-            for task in sorted(finished, key=lambda task: task.exception() is not None):
-                yield task.result()
-    finally:
-        for task in under_way:
-            task.cancel()
-        await asyncio.gather(*under_way, return_exceptions=True)
 
 
 class Maker(Protocol):
@@ -105,7 +78,9 @@ class Batch:
     ) -> None:
         self._maker = maker
         self._paths = enumerate(each_image(images))
+        self._taking: tuple[int, Path] | None = None  # the one that is being read
         self._open: dict[int, _Image] = {}  # taken and not done: where a batch that was interrupted goes on
+        self._unseen: dict[int, asyncio.Event] = {}  # taken, and its pixels are not known yet
         countable = isinstance(images, Path | str | Sequence)
         self._total = sum(1 for _ in each_image(images)) if countable else None
         self.folder = folder
@@ -166,35 +141,54 @@ class Batch:
         self._before = self._before or self._maker.pool.counts
         began = self._began = time.monotonic() - self.seconds
         await asyncio.to_thread(clear_parts, self.folder)
+        # One thread saves: several would keep each other's replies waiting, and each its own heap of free memory.
+        self._saver = ThreadPoolExecutor(1, "personalab-save")
         try:
             async with watch(self.tally, self._progress):
                 async for run in as_finished(self._taken(), self._one, self._window):
                     if run is not None:
                         yield run
         finally:
+            self._saver.shutdown(wait=False)
             self.counts = self._maker.pool.counts.since(self._before)
             self.seconds = time.monotonic() - began
 
     async def _taken(self) -> AsyncIterator[_Image]:
         """The images one by one, duplicates of earlier ones left out; first those that an interrupt left open."""
         for image in list(self._open.values()):
-            yield image
-        for place, path in self._paths:
+            yield self._opened(image)
+        while taking := self._taking or next(self._paths, None):
+            self._taking = taking
+            place, path = taking
             try:
                 file_sha256 = await asyncio.to_thread(_hash, path)
             except ImageError as error:
-                yield self._opened(_Image(place, path, "", error))
+                image = self._opened(_Image(place, path, "", error))
+            else:
+                image = self._opened(_Image(place, path, file_sha256))
+            self._taking = None  # only now: an interrupt while it was read loses no image
+            if not image.error and (same_as := self._contents.first(image.file_sha256, place)) != place:
+                self._seen(image)
+                self._ended_with(Row(place, str(path), "duplicate", same_as=same_as))
                 continue
-            if (same_as := self._contents.first(file_sha256, place)) != place:
-                self.rows.add(Row(place, str(path), "duplicate", same_as=same_as))
-                continue
-            yield self._opened(_Image(place, path, file_sha256))
+            yield image
 
     def _opened(self, image: _Image) -> _Image:
+        self._unseen[image.place] = asyncio.Event()
         return self._open.setdefault(image.place, image)
 
     async def _one(self, image: _Image) -> Run | None:
         """One image, made or kept, saved; its run, or None for one that is not taken."""
+        try:
+            return await self._worked(image)
+        finally:
+            self._seen(image)
+
+    def _seen(self, image: _Image) -> None:
+        if event := self._unseen.pop(image.place, None):
+            event.set()
+
+    async def _worked(self, image: _Image) -> Run | None:
         stored, earlier, failed = await asyncio.to_thread(self._earlier, image)
         if self._retry_failed and failed is None and (earlier is None or earlier.status == "done"):
             row = Row(image.place, str(image.path), "left", run=earlier.name if earlier else "")
@@ -203,7 +197,7 @@ class Batch:
         if earlier and stored and not self._force and self._whole(image, earlier, stored):
             return await self._keep(image, earlier, stored, failed)
         try:
-            run = self._checked(image, await self._begun(image))
+            run = await self._checked(image, await self._begun(image))
         except ImageError as error:
             unread = self._maker.failed(image.path, error)
             run = unread.model_copy(update={"file_sha256": image.file_sha256 or None})
@@ -218,12 +212,12 @@ class Batch:
 
     async def _keep(self, image: _Image, earlier: Run, stored: SavedRun, failed: Path | None) -> Run | None:
         """A finished run as it is; if its image was moved, under its new path, so that the old one is free for another."""
-        run = self._checked(image, earlier)
+        run = await self._checked(image, earlier)
         if run is None:
             return None
         if run.source != (source := str(image.path.absolute())):
             run = run.model_copy(update={"source": source})
-            stored = await asyncio.to_thread(run.save, self.folder)
+            stored = await self._saved(run.save, self.folder)
         if failed:
             await asyncio.to_thread(failed.unlink, missing_ok=True)
         self._ended_with(_told(Row(image.place, str(image.path), "kept"), run, stored))
@@ -255,9 +249,13 @@ class Batch:
             raise image.error
         return await self._maker.begin(image.path)
 
-    def _checked(self, image: _Image, run: Run) -> Run | None:
-        """The run, or None if another image of the batch has the same pixels."""
+    async def _checked(self, image: _Image, run: Run) -> Run | None:
+        """The run, or None if an earlier image of the batch has the same pixels."""
+        for place, event in list(self._unseen.items()):
+            if place < image.place:  # so that of two the first is made, whichever is decoded first
+                await event.wait()
         same_as = self._contents.first(_pixels(run) or image.file_sha256, image.place)
+        self._seen(image)
         if same_as == image.place:
             return run
         self._ended_with(Row(image.place, str(image.path), "duplicate", same_as=same_as))
@@ -275,9 +273,12 @@ class Batch:
         return f"settings have changed: {'; '.join(changes[:BATCH_NOTES_MAX])}{more}"
 
     async def _save(self, image: _Image, run: Run, note: str | None) -> Run:
-        row = await asyncio.to_thread(made_row, run, self.folder, self._maker.pool, str(image.path), note)
+        row = await self._saved(made_row, run, self.folder, self._maker.pool, str(image.path), note)
         self._ended_with(replace(row, place=image.place))
         return run
+
+    async def _saved(self, work: Callable[..., Result], *args: Any) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._saver, partial(work, *args))
 
     def _ended(self, run: Run, record: StageRecord) -> None:
         self._stages_done += 1

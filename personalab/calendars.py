@@ -54,6 +54,14 @@ def days_of(month: str) -> tuple[dt.date, ...]:
     return tuple(dt.date(year, number, day + 1) for day in range(months.monthrange(year, number)[1]))
 
 
+def months_beside(month: str) -> tuple[str, ...]:
+    """The months before and after a month, as files name them; the calendar begins with year 1 and ends with 9999."""
+    year, number = map(int, month_of(month).split("-"))
+    serial = 12 * year + number - 1
+    near = (divmod(serial + step, 12) for step in (-1, 1))
+    return tuple(f"{year:04d}-{rest + 1:02d}" for year, rest in near if dt.MINYEAR <= year <= dt.MAXYEAR)
+
+
 Clock = Annotated[Line, AfterValidator(_clock)]
 
 
@@ -174,15 +182,22 @@ DAYS = Question(
 class Plan(Record):
     """What has to be planned: the month's days that have no slot, a content type proposed for each, and what stands.
 
-    `holidays` names the public ones among the month's days.
+    `beside` are slots of the months before and after whose topics are near enough to count, `holidays` names the
+    public ones among the month's days.
     """
 
     persona: Persona
     month: str
     proposed: dict[dt.date, str]
     standing: tuple[Slot, ...] = ()
+    beside: tuple[Slot, ...] = ()
     holidays: dict[dt.date, str] = Field(default_factory=dict)
     instructions: str = ""
+
+    @property
+    def known(self) -> tuple[Slot, ...]:
+        """Slots that stay as they are, of this month and beside it."""
+        return (*self.standing, *self.beside)
 
     @property
     def shares(self) -> dict[str, int]:
@@ -192,13 +207,11 @@ class Plan(Record):
     def outline_request(self, question: Question, replicate: int = 0) -> Request:
         """What to ask for the outline."""
         days = [self._day(day, content_type=kind) for day, kind in self.proposed.items()]
-        standing = [
-            slot.model_dump(mode="json", include=set(OutlineDay.model_fields)) for slot in self.standing
-        ]
+        known = [slot.model_dump(mode="json", include=set(OutlineDay.model_fields)) for slot in self.known]
         values = self._values() | {
             "days": _listed(days),
             "shares": for_prompt(json.dumps(self.shares, ensure_ascii=False)),
-            "planned": _listed(standing) if standing else "none",
+            "planned": _listed(known) if known else "none",
         }
         return question.ask(values, replicate=replicate)
 
@@ -214,7 +227,7 @@ class Plan(Record):
         problem = (
             _days_problem([day.date for day in outline.days], list(self.proposed))
             or self._types_problem(outline)
-            or _topics_problem([*outline.days, *self.standing], {day.date for day in outline.days})
+            or _topics_problem([*outline.days, *self.known], {day.date for day in outline.days})
         )
         if problem:
             raise ReplyInvalid(question.name, problem, text=text)
@@ -231,7 +244,7 @@ class Plan(Record):
         self, question: Question, outline: CalendarOutline, part: Sequence[OutlineDay], replicate: int = 0
     ) -> Request:
         """What to ask for the days of one part."""
-        known: list[OutlineDay | Slot] = [*self.standing, *outline.days]
+        known: list[OutlineDay | Slot] = [*self.known, *outline.days]
         whole = [self._outlined(day) for day in sorted(known, key=lambda day: day.date)]
         values = self._values() | {
             "outline": _listed(whole),
@@ -261,7 +274,7 @@ class Plan(Record):
     def clash(self, slots: Sequence[Slot], part: Iterable[OutlineDay]) -> str | None:
         """What is wrong with a part's topics beside those of the other parts and what stands; None if nothing is."""
         own = {day.date for day in part}
-        return _topics_problem([*self.standing, *slots], own)
+        return _topics_problem([*self.known, *slots], own)
 
     def _values(self) -> dict[str, str]:
         return {
@@ -293,19 +306,26 @@ class Plan(Record):
 def plan_of(
     persona: Persona, month: str, standing: Iterable[Slot] = (), country: str = "", instructions: str = ""
 ) -> Plan:
-    """What is to be planned of a month, given the slots that stand.
+    """What is to be planned of a month, given the slots that stand, in it and less than a week before and after it.
 
     Raises:
         ConfigError: no month, or an unknown country.
     """
-    slots = tuple(sorted(standing, key=lambda slot: slot.date))
-    there = {slot.date for slot in slots}
-    free = [day for day in days_of(month) if day not in there]
+    days = days_of(month)
+    slots = sorted(standing, key=lambda slot: slot.date)
+    there = {slot.date: slot for slot in slots if days[0] <= slot.date <= days[-1]}
+    free = [day for day in days if day not in there]
+    beside = (slot for slot in slots if slot.date not in there)
     return Plan(
         persona=persona,
         month=month,
-        proposed=spread(persona.strategy, free, Counter(slot.content_type for slot in slots)),
-        standing=slots,
+        proposed=spread(persona.strategy, free, Counter(slot.content_type for slot in there.values())),
+        standing=tuple(there.values()),
+        beside=tuple(
+            slot
+            for slot in beside
+            if max((days[0] - slot.date).days, (slot.date - days[-1]).days) < TOPIC_WINDOW_DAYS
+        ),
         holidays=holidays_in(country, month),
         instructions=instructions,
     )

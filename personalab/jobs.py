@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from dataclasses import replace as replaced
 from glob import glob, has_magic
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from personalab.batches import as_finished
 from personalab.calendar_files import calendar_path, find_calendars, load_calendar, merge_calendar
-from personalab.calendars import Calendar, days_of
+from personalab.calendars import Calendar, Slot, days_of, months_beside
 from personalab.config import CALENDAR_PART_DAYS, WINDOW_SPARE
-from personalab.errors import AccessRefused, CardError, ConfigError, OutputError, PersonalabError
+from personalab.errors import AccessRefused, BudgetError, CardError, ConfigError, OutputError, PersonalabError
+from personalab.loops import as_finished, numbered
 from personalab.personas import Persona, notice, open_persona
 from personalab.planner import Planner, chosen_slots
 from personalab.progress import Tally, watch
@@ -93,6 +93,7 @@ async def plan_calendars(
         ConfigError: no month, or an unknown country.
         CardError: a file is no card of personalab's.
         AccessRefused: key, model or quota: nothing could succeed.
+        BudgetError: a ceiling is reached.
         OutputError: the folder cannot be written.
     """
     folder = Path(folder)
@@ -107,7 +108,8 @@ async def plan_calendars(
     async def work(card: Path) -> Done:
         persona = await asyncio.to_thread(open_persona, card)
         there = await asyncio.to_thread(_calendar_there, folder, persona, month)
-        standing = there.slots if there and not replace else ()
+        standing = await asyncio.to_thread(_slots_beside, folder, persona, month)
+        standing += there.slots if there and not replace else ()
         country = planner.country or (there.holidays if there else "")
         calendar = await replaced(planner, country=country).plan(persona, month, standing, answered)
         state: Literal["made", "kept"] = "made" if calendar.requests else "kept"
@@ -152,6 +154,7 @@ async def write_tweets(
         ConfigError: a persona without a calendar, a calendar of nobody's, or fewer slots than `count`; nothing is sent.
         CardError, OutputError: a card or a calendar that cannot be read, or a folder that cannot be written.
         AccessRefused: key, model or quota: nothing could succeed.
+        BudgetError: a ceiling is reached.
     """
     matched = match_calendars(cards, calendars)
     answers, wanted = 0, 0
@@ -233,11 +236,17 @@ def _check_readable(folder: Path, cards: Sequence[Path | str], month: str) -> No
     broken = []
     for card in cards:
         try:
-            _calendar_there(folder, open_persona(card), month)
+            for each in (month, *months_beside(month)):
+                _calendar_there(folder, open_persona(card), each)
         except OutputError as error:
             broken.append(str(error))
     if broken:
         raise OutputError("; ".join(broken))
+
+
+def _slots_beside(folder: Path, persona: Persona, month: str) -> tuple[Slot, ...]:
+    calendars = (_calendar_there(folder, persona, each) for each in months_beside(month))
+    return tuple(slot for calendar in calendars if calendar for slot in calendar.slots)
 
 
 def _calendar_there(folder: Path, persona: Persona, month: str) -> Calendar | None:
@@ -269,7 +278,7 @@ async def _run(
         number, item = numbered
         try:
             rows[number] = await work(item)
-        except (AccessRefused, ConfigError, CardError, OutputError):
+        except (AccessRefused, BudgetError, ConfigError, CardError, OutputError):
             raise
         except PersonalabError as error:
             card = item[0] if isinstance(item, tuple) else item
@@ -285,13 +294,8 @@ async def _run(
         )  # fmt: skip
 
     async with watch(tally, progress):
-        async for _ in as_finished(_numbered(items), one, planner.pool.max_concurrent + WINDOW_SPARE):
+        async for _ in as_finished(numbered(items), one, planner.pool.max_concurrent + WINDOW_SPARE):
             pass
     job.rows = [rows[number] for number in sorted(rows)]
     job.counts, job.seconds = planner.pool.counts.since(before), time.monotonic() - began
     return job
-
-
-async def _numbered(items: Sequence[Item]) -> AsyncIterator[tuple[int, Item]]:
-    for number, item in enumerate(items):
-        yield number, item

@@ -10,9 +10,10 @@ import asyncio
 import atexit
 import os
 import threading
-from collections.abc import Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from typing import Any, Generic, TypeVar
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _SETTLE_SECONDS = 5.0
@@ -46,6 +47,41 @@ async def together(coroutines: Iterable[Coroutine[Any, Any, Result]]) -> list[Re
     except BaseExceptionGroup as errors:
         raise first_error(errors) from None
     return [task.result() for task in tasks]
+
+
+async def as_finished(
+    items: AsyncIterator[Item], work: Callable[[Item], Awaitable[Result]], window: int
+) -> AsyncIterator[Result]:
+    """Results as they finish, with at most `window` items taken and not finished.
+
+    An error of one stops all: what succeeded is given out, the rest is cancelled, and it is raised.
+    """
+    under_way: set[asyncio.Future[Result]] = set()
+    more = True
+    try:
+        while True:
+            while more and len(under_way) < window:
+                try:
+                    item = await anext(items)
+                except StopAsyncIteration:
+                    more = False
+                else:
+                    under_way.add(asyncio.ensure_future(work(item)))
+            if not under_way:
+                return
+            finished, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+            for task in sorted(finished, key=lambda task: task.exception() is not None):
+                yield task.result()
+    finally:
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
+
+
+async def numbered(items: Iterable[Item]) -> AsyncIterator[tuple[int, Item]]:
+    """Items with their places, one at a time, for `as_finished`."""
+    for place, item in enumerate(items):
+        yield place, item
 
 
 def first_error(errors: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from personalab import attributes, diversity, slop
-from personalab.contradictions import Dated, find_contradictions
+from personalab.contradictions import Contradiction, Dated, find_contradictions
 from personalab.errors import unknown
-from personalab.frames import Runs
+from personalab.frames import Runs, labelled
 from personalab.personas import persona_id
 from personalab.row_metrics import copy_rate
-from personalab.runs import Run, find_runs
+from personalab.runs import Run
 from personalab.schemas import CorePersona, ExampleTweets
 from personalab.tweet_files import find_tweets
 from personalab.words import plain_text
@@ -50,37 +50,31 @@ PERSONA_COLUMNS: dict[str, Callable[[Run, CorePersona], Any]] = {
 
 
 def personas_df(runs: Runs, tweets: Tweets | None = None) -> pd.DataFrame:
-    """One row per persona; runs without one are left out.
+    """One row per persona; runs without one are left out. Of an experiment, with condition, image and replicate.
 
     `contradictions` counts what `contradictions_df` lists. `slop_rate`: worn phrases per 1,000 words of card and tweets.
     `copy_rate`: share of the example tweets' runs of 5 words that stand in the prompt they were asked for with.
     """
-    import pandas as pd
-
     written = _tweets(tweets)
-    rows = [
-        {name: column(run, core) for name, column in PERSONA_COLUMNS.items()}
-        | {
-            "contradictions": len(
-                find_contradictions(run.outputs, written.get(persona_id(core, run.brief), ()))
-            )
-        }
-        for run, core in _personas(runs)
-    ]
-    return pd.DataFrame(rows, columns=[*PERSONA_COLUMNS, "contradictions"])
+
+    def rows_of(run: Run) -> Iterator[dict[str, Any]]:
+        if core := _core(run):
+            row = {name: column(run, core) for name, column in PERSONA_COLUMNS.items()}
+            yield row | {"contradictions": len(_contradictions(run, core, written))}
+
+    return labelled(runs, [*PERSONA_COLUMNS, "contradictions"], rows_of)
 
 
 def contradictions_df(runs: Runs, tweets: Tweets | None = None) -> pd.DataFrame:
     """One row per contradiction: its rule, the place (`where`) with what it says, and the place it goes against."""
-    import pandas as pd
-
     written = _tweets(tweets)
-    rows = [
-        {"run": run.name, "persona": core.name, **each.model_dump()}
-        for run, core in _personas(runs)
-        for each in find_contradictions(run.outputs, written.get(persona_id(core, run.brief), ()))
-    ]
-    return pd.DataFrame(rows, columns=["run", "persona", "rule", "where", "says", "against", "stands"])
+
+    def rows_of(run: Run) -> Iterator[dict[str, Any]]:
+        if core := _core(run):
+            for each in _contradictions(run, core, written):
+                yield {"run": run.name, "persona": core.name, **each.model_dump()}
+
+    return labelled(runs, ["run", "persona", "rule", "where", "says", "against", "stands"], rows_of)
 
 
 def repeats_df(personas: pd.DataFrame, by: str | Sequence[str] = ()) -> pd.DataFrame:
@@ -156,14 +150,15 @@ def near_personas_df(personas: pd.DataFrame, threshold: float = _ALIKE_MIN) -> p
     return pd.DataFrame(found, columns=["run_a", "run_b", "persona_a", "persona_b", "alike", "shared"])
 
 
-def _personas(runs: Runs) -> Iterator[tuple[Run, CorePersona]]:
-    listed: Iterable[Run] = (
-        [runs] if isinstance(runs, Run) else find_runs(runs) if isinstance(runs, Path | str) else runs
-    )
-    for run in listed:
-        core = run.outputs.get("core_persona")
-        if isinstance(core, CorePersona):
-            yield run, core
+def _core(run: Run) -> CorePersona | None:
+    core = run.outputs.get("core_persona")
+    return core if isinstance(core, CorePersona) else None
+
+
+def _contradictions(
+    run: Run, core: CorePersona, written: Mapping[str, Sequence[Dated]]
+) -> tuple[Contradiction, ...]:
+    return find_contradictions(run.outputs, written.get(persona_id(core, run.brief), ()))
 
 
 def _tweets(tweets: Tweets | None) -> Mapping[str, Sequence[Dated]]:

@@ -26,11 +26,11 @@ from personalab.calendars import (
 )
 from personalab.config import ASKS_MAX, TWEET_ROUNDS
 from personalab.dialect import asked_again
-from personalab.errors import AccessRefused, ConfigError, PersonalabError, unknown
+from personalab.errors import AccessRefused, BudgetError, ConfigError, PersonalabError
 from personalab.loops import together
 from personalab.personas import Persona, notice
 from personalab.pool import LLMPool
-from personalab.questions import Question
+from personalab.questions import Question, find_question, with_varied
 from personalab.records import Request
 from personalab.tweets import (
     TWEET,
@@ -60,16 +60,17 @@ class Planner:
     replicate: int = 0
     questions: tuple[Question, ...] = (OUTLINE, DAYS, TWEET)
 
+    def __post_init__(self) -> None:
+        for question in self.questions:
+            self.pool.check_price(question.model)
+
     def question(self, name: str) -> Question:
         """One of the questions, by name.
 
         Raises:
             ConfigError: unknown; names the nearest.
         """
-        for question in self.questions:
-            if question.name == name:
-                return question
-        raise unknown("stage", name, (question.name for question in self.questions))
+        return find_question(self.questions, name)
 
     def vary(self, name: str, **changes: Any) -> Self:
         """A planner with one question changed: `prompt` (file, text or template), `model`, or a sampling parameter.
@@ -78,13 +79,13 @@ class Planner:
             ConfigError: unknown question or parameter; names the nearest.
             PromptError: the prompt file is no template or wants what there is not.
         """
-        varied = self.question(name).vary(**changes)
-        return replace(self, questions=tuple(varied if q.name == name else q for q in self.questions))
+        return replace(self, questions=with_varied(self.questions, name, changes))
 
     async def plan(
         self, persona: Persona, month: str, standing: Sequence[Slot] = (), on_answer: OnAnswer | None = None
     ) -> Calendar:
-        """A calendar of a month. `standing` slots stay as they are, and the other days are planned around them.
+        """A calendar of a month. `standing` slots stay as they are, and the other days are planned around them; those
+        of the months beside it keep their topics to themselves for a week.
 
         Days of a part that could not be worked out are missing from it, and `problems` says why.
 
@@ -130,6 +131,7 @@ class Planner:
         Raises:
             ConfigError: the calendar is another persona's, has no slots or fewer than `count`; nothing is sent then.
             AccessRefused: key, model or quota: nothing could succeed.
+            BudgetError: a ceiling is reached.
         """
         slots = chosen_slots(persona, calendar, count)
         question = self.question("tweet")
@@ -210,7 +212,7 @@ class Planner:
             text, asking = await self._ask(
                 question, request, lambda text: plan.check_days(text, question, days)
             )
-        except AccessRefused:
+        except (AccessRefused, BudgetError):
             raise
         except PersonalabError as error:
             return _Part(error=str(error))
@@ -221,7 +223,7 @@ class Planner:
     async def _draft(self, question: Question, request: Request, on_answer: OnAnswer | None) -> _Draft:
         try:
             text, asking = await self._ask(question, request, question.parse)
-        except AccessRefused:
+        except (AccessRefused, BudgetError):
             raise
         except PersonalabError as error:
             return _Draft(error=str(error))

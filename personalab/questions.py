@@ -5,8 +5,8 @@ The seven stages are questions, and so are the outline and the days of a calenda
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Self
+from collections.abc import Iterable, Mapping
+from typing import Any, Self, TypeVar
 
 from pydantic import ValidationError
 
@@ -90,6 +90,32 @@ class Question(Record):
                     self.prompt.name, f"stage {self.name}: {unknown('variable', variable, self.variables)}"
                 )
         return self
+
+
+Asked = TypeVar("Asked", bound=Question)
+
+
+def find_question(questions: Iterable[Asked], name: str) -> Asked:
+    """One of some questions, by name.
+
+    Raises:
+        ConfigError: unknown; names the nearest.
+    """
+    known = {question.name: question for question in questions}
+    if name not in known:
+        raise unknown("stage", name, known)
+    return known[name]
+
+
+def with_varied(questions: tuple[Asked, ...], name: str, changes: Mapping[str, Any]) -> tuple[Asked, ...]:
+    """The questions with one changed, as `Question.vary` says.
+
+    Raises:
+        ConfigError: unknown question or parameter; names the nearest.
+        PromptError: the prompt file is no template or wants what there is not.
+    """
+    varied = find_question(questions, name).vary(**changes)
+    return tuple(varied if question.name == name else question for question in questions)
 
 
 def for_prompt(json_text: str) -> str:

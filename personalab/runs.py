@@ -9,6 +9,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -298,11 +299,36 @@ def _saved(folder: Path, stem: str, run: Path) -> SavedRun:
     )
 
 
+@dataclass(frozen=True)
+class _Content:
+    """What the files of a run hold. A run without a card has none; `invalid` says what breaks its card."""
+
+    run: bytes
+    card: bytes | None = None
+    portrait: bytes | None = None
+    invalid: CardInvalid | None = None
+
+
+def _content(run: Run) -> _Content:
+    content = json.dumps(run.model_dump(mode="json"), ensure_ascii=False, indent=1).encode()
+    if run.status == "failed":
+        return _Content(content)
+    made = run.card
+    try:
+        for document in (made.v2(), made.v3()):
+            require_valid(document, f"of {run.name}")
+    except CardInvalid as invalid:
+        return _Content(content, invalid=invalid)
+    portrait = made.to_png(run.portrait) if run.portrait is not None else None
+    return _Content(content, made.to_json(), portrait)
+
+
 def _save(run: Run, folder: Path) -> SavedRun:
+    content = _content(run)  # before the lock, for which others wait
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".names.lock", timeout=_LOCK_SECONDS):
-            return _write(run, folder)
+            return _write(run, content, folder)
     except Timeout as error:
         raise OutputError(f"cannot write into {folder}: another process holds {error.lock_file}") from error
     except OSError as error:
@@ -311,29 +337,20 @@ def _save(run: Run, folder: Path) -> SavedRun:
         ) from error
 
 
-def _write(run: Run, folder: Path) -> SavedRun:
+def _write(run: Run, content: _Content, folder: Path) -> SavedRun:
     """The run file comes last: where it is, the card and the portrait of the same run are there too."""
     stem = _stem(run, folder)
-    content = json.dumps(run.model_dump(mode="json"), ensure_ascii=False, indent=1).encode()
     if run.status == "failed":
-        return SavedRun(run=write_whole(folder / f"{stem}{_FAILED}", content))
+        return SavedRun(run=write_whole(folder / f"{stem}{_FAILED}", content.run))
     path = folder / f"{stem}{_RUN}"
-    made = run.card
-    try:
-        for document in (made.v2(), made.v3()):
-            require_valid(document, f"of {run.name}")
-    except CardInvalid:
-        _set_aside(path, run)
-        write_whole(path, content)
-        raise
     earlier = _set_aside(path, run)
-    card = write_whole(folder / f"{stem}_persona.json", made.to_json())
-    portrait = None
-    if run.portrait is not None:
-        portrait = write_whole(folder / f"{stem}_persona.png", made.to_png(run.portrait))
-    write_whole(path, content)
+    card = content.card and write_whole(folder / f"{stem}_persona.json", content.card)
+    portrait = content.portrait and write_whole(folder / f"{stem}_persona.png", content.portrait)
+    write_whole(path, content.run)
+    if content.invalid:
+        raise content.invalid
     (folder / f"{stem}{_FAILED}").unlink(missing_ok=True)
-    return SavedRun(run=path, card=card, portrait=portrait, earlier=earlier)
+    return SavedRun(run=path, card=card or None, portrait=portrait or None, earlier=earlier)
 
 
 def _set_aside(path: Path, run: Run) -> Path | None:

@@ -169,21 +169,27 @@ class Slots:
 def slots_of(endpoint: str, key: str) -> Slots | None:
     """The places of an endpoint and key on this machine, for every process of this user; None on Windows.
 
-    The folder's name is a hash: the key is nowhere on disk.
-
     Raises:
         OSError: the folder cannot be written or locked.
     """
     if fcntl is None:
         return None
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    # The machine's name, as a home folder may be shared by the nodes of a cluster.
-    name = hashlib.sha256(f"{platform.node()}\n{endpoint}\n{key}".encode()).hexdigest()[:24]
-    folder = home / "personalab" / "slots" / name
+    folder = folder_of(endpoint, key)
     with _registry_lock:
         if folder not in _registry:
             _registry[folder] = Slots(folder)
         return _registry[folder]
+
+
+def folder_of(endpoint: str, key: str) -> Path:
+    """Where processes of this machine and user share what they know of an endpoint and key.
+
+    Its name is a hash: the key is nowhere on disk.
+    """
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    # The machine's name, as a home folder may be shared by the nodes of a cluster.
+    name = hashlib.sha256(f"{platform.node()}\n{endpoint}\n{key}".encode()).hexdigest()[:24]
+    return home / "personalab" / "slots" / name
 
 
 _registry: dict[Path, Slots] = {}

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -261,6 +262,22 @@ async def test_a_batch_goes_on_after_an_interrupt(
     assert batch.seconds > 0
 
 
+async def test_interrupts_at_any_moment_lose_no_image(pipeline: Pipeline, tmp_path: Path) -> None:
+    """Also one in the moment in which an image is read."""
+    images, out = pictures(tmp_path / "in", 25), tmp_path / "out"
+    batch = pipeline.run_many(images, out=out, window=3)
+    for moment in range(25):
+        going = asyncio.create_task(batch.finish())
+        await asyncio.wait([going], timeout=moment / 2000)
+        going.cancel()
+        with suppress(asyncio.CancelledError):
+            await going
+    frame = await batch.finish()
+    assert list(frame["image"]) == [str(image) for image in images]
+    assert set(frame["status"]) == {"done"}
+    assert all(belongs(out, image) for image in images)
+
+
 async def test_what_failed_beside_an_older_good_run_is_retried(
     provider: ScriptedProvider, scripted: Pipeline, tmp_path: Path
 ) -> None:
@@ -282,9 +299,20 @@ async def test_pixels_of_a_finished_image_are_known(pipeline: Pipeline, tmp_path
     (image,) = pictures(folder, 1)
     (folder / "z.bmp").write_bytes(picture_bytes((0, 0, 90), size=(8, 12), kind="BMP"))
     for state in ("made", "kept"):
-        frame = await pipeline.run_many(folder, out=folder, window=1).finish()
+        frame = await pipeline.run_many(folder, out=folder).finish()
         assert list(frame["image"]) == [str(image), str(folder / "z.bmp")]
         assert list(frame["state"]) == [state, "duplicate"]
+
+
+async def test_of_images_with_the_same_pixels_the_first_is_made(pipeline: Pipeline, tmp_path: Path) -> None:
+    """However long each takes to decode: a large PNG is slower than the same picture as BMP."""
+    images = []
+    for number in range(3):
+        for kind in ("PNG", "BMP"):
+            images.append(tmp_path / f"{number}.{kind.lower()}")
+            images[-1].write_bytes(picture_bytes((number, 9, 9), size=(1500, 1500), kind=kind))
+    frame = await pipeline.run_many(images, out=tmp_path / "out").finish()
+    assert list(frame["state"]) == ["made", "duplicate"] * 3
 
 
 async def test_folders_globs_and_generators(pipeline: Pipeline, tmp_path: Path) -> None:

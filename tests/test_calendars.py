@@ -24,7 +24,7 @@ from personalab.calendar_files import (
     load_calendar,
     merge_calendar,
 )
-from personalab.calendars import Calendar, Slot, alike, days_of, holidays_in, spread
+from personalab.calendars import Calendar, Slot, alike, days_of, holidays_in, months_beside, spread
 from personalab.errors import CardError, ConfigError, KeyRefused, OutputError, ReplyInvalid
 from personalab.jobs import find_cards, plan_calendars
 from personalab.offline.writer import write
@@ -204,6 +204,38 @@ async def test_parts_that_clash_are_asked_again(
         "the topic of 2026-12-09 is the same as that of 2026-12-08"
         in provider.bodies[5]["messages"][-1]["content"]
     )
+
+
+async def test_topics_are_not_repeated_over_the_edge_of_a_month(
+    provider: ScriptedProvider, scripted: Planner, persona: Persona, cards: list[Path], tmp_path: Path
+) -> None:
+    """What stands in the months beside it is known to the prompts, and its topics are free again after a week."""
+    job = await plan_calendars(scripted, cards[:1], "2026-11", tmp_path)
+    november = load_calendar(str(job.rows[0].file))
+    await plan_calendars(scripted, cards[:1], "2027-01", tmp_path)
+    last, older = november.slots[-1].topic, november.slots[-8].topic
+
+    def script(body: dict[str, Any]) -> str:
+        answer = json.loads(write(body))
+        if question_of(body) == "calendar_outline" and len(body["messages"]) == 2:
+            answer["days"][0]["topic"], answer["days"][1]["topic"] = last, older
+        return json.dumps(answer)
+
+    provider.script, provider.bodies = script, []
+    await plan_calendars(scripted, cards[:1], "2026-12", tmp_path)
+    first, second, *parts = provider.bodies
+    planned = first["messages"][1]["content"].split("<planned>")[1].split("</planned>")[0]
+    assert [planned.count(f'"{month}-') for month in ("2026-11", "2026-12", "2027-01")] == [6, 0, 6]
+    assert "the topic of 2026-12-01 is the same as that of 2026-11-30" in second["messages"][-1]["content"]
+    assert all('"2026-11-30"' in part["messages"][1]["content"].split("Your days:")[0] for part in parts)
+
+
+def test_months_beside() -> None:
+    """The year turns with them; the calendar has a beginning and an end."""
+    assert months_beside("2026-12") == ("2026-11", "2027-01")
+    assert months_beside("2027-01") == ("2026-12", "2027-02")
+    assert months_beside("0001-01") == ("0001-02",)
+    assert months_beside("9999-12") == ("9999-11",)
 
 
 async def test_a_part_that_fails_leaves_its_days_open(

@@ -39,6 +39,15 @@ asyncio.run(main())
 """
 
 
+# As on Windows, where there is no module fcntl; and as on a file system that knows no such locks.
+NO_MODULE = "import sys; sys.modules['fcntl'] = None\n"
+NO_LOCKS = """
+import errno, fcntl
+def lockf(*arguments): raise OSError(errno.ENOLCK, "No locks available")
+fcntl.lockf = lockf
+"""
+
+
 @contextmanager
 def clients(
     count: int, server: OfflineServer, folder: Path, **options: object
@@ -126,3 +135,16 @@ def test_killed_and_started_again(tmp_path: Path) -> None:
         with clients(1, server, tmp_path / "cache", many=360) as (second,):
             assert replies(second) == 360
         assert server.ledger.received <= 380
+
+
+@pytest.mark.parametrize(("first", "reason"), [(NO_MODULE, "this system"), (NO_LOCKS, "No locks available")])
+def test_without_locks_it_is_said_once(tmp_path: Path, first: str, reason: str) -> None:
+    """Where nothing can be locked a process pays by itself: one warning that says why, and every reply all the same."""
+    with server_with(latency="0") as server:
+        words = [server.base_url, str(tmp_path / "cache"), "use", "20", "0", "50", "0"]
+        command = [sys.executable, "-W", "always", "-c", first + CLIENT, *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=True)
+    assert done.stdout.split()[-1] == "50"
+    (said,) = (line for line in done.stderr.splitlines() if "NotPaidOnce: " in line)
+    assert "may be paid by each" in said
+    assert reason in said

@@ -15,6 +15,7 @@ from personalab.offline.persona import recall
 from personalab.offline.prompt_reader import Asked, read_prompt
 from personalab.offline.schema_filler import fill
 from personalab.offline.stage_calendar import calendar_days, calendar_outline, tweet
+from personalab.offline.stage_judge import judge_pair, judge_score
 from personalab.offline.stage_life import authenticity, character_book, social_network, visual_profile
 from personalab.offline.stage_persona import core_persona
 from personalab.offline.stage_tweets import example_tweets, tweet_strategy
@@ -38,6 +39,8 @@ STAGE_WRITERS: dict[str, Callable[[Asked, Lexicon], JsonObject]] = {
     "calendar_outline": calendar_outline,
     "calendar_days": calendar_days,
     "tweet": tweet,
+    "judge_score": judge_score,
+    "judge_pair": judge_pair,
 }
 
 
