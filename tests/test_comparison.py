@@ -386,7 +386,7 @@ def test_mistakes_are_named() -> None:
 
 @pytest.mark.parametrize(("images", "size"), [(6, 2 / 64), (8, 12 / 256), (12, 0.05), (16, 0.05), (21, 0.05)])
 def test_false_findings_are_near_five_percent(images: int, size: float) -> None:
-    """Under a true null, ten tweets an image, tweets of an image alike (ICC .3): near 5 % and not 17 %, as by tweets.
+    """Under a true null, ten tweets an image, tweets of an image alike (ICC .3): near 5 % and not 31 %, as by tweets.
 
     p comes in steps of 2 ÷ 2^n: with 6 images .031 is the last below .05, so the exact test finds 3 %.
     """
@@ -399,7 +399,7 @@ def test_false_findings_are_near_five_percent(images: int, size: float) -> None:
     flat = values.transpose(0, 2, 1, 3).reshape(studies, 2, -1)
     by_tweet = np.mean(reference.ttest_ind(flat[:, 0], flat[:, 1], axis=1).pvalue < 0.05)
     assert by_image == pytest.approx(size, abs=3 * (size * (1 - size) / studies) ** 0.5)
-    assert by_tweet > 0.12
+    assert by_tweet > 0.25
 
 
 @pytest.mark.slow
