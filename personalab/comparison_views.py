@@ -112,7 +112,7 @@ def sentence(row: Any, meta: Mapping[str, Any]) -> str:
         how_sure = f"{agree}; the true difference lies {interval}"
     p = f"p = {_p(row.p)}"
     if row.n_contrasts > 1:
-        p += f", corrected for {row.n_contrasts} comparisons {_p(row.p_adj)}"
+        p += f", corrected for {row.n_contrasts} comparisons: {_p(row.p_adj)}"
     return f"{shown}: {pair} it {_change(row)}. {how_sure}; {p}.{_so(row, meta)}"
 
 
