@@ -6,6 +6,7 @@ is escaped.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any, Protocol
@@ -273,7 +274,9 @@ def _number(value: float) -> str:
     if value is None or value != value:
         return "–"
     text = f"{value:.3g}"
-    return f"{value:.0f}" if "e+" in text and abs(value) < 1e9 else text.replace("-", "−")
+    if "e" in text and 1e-9 < abs(value) < 1e9:
+        text = f"{float(text):.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
+    return text.replace("-", "−")
 
 
 def _p(value: float) -> str:
