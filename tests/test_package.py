@@ -19,7 +19,7 @@ PACKAGE = ROOT / "personalab"
 
 # From the bottom up. A module imports only from lower rows; `__init__` and `__main__` stand on top of all.
 LAYERS = [
-    ["errors", "web_addresses"],
+    ["errors", "web_addresses", "memory"],
     ["power", "records", "tweet_text", "names", "tokens", "loops", "batch_rows", "allowance", "pace"],
     ["agreement", "attributes", "config", "files", "prices", "schemas", "slots", "stats", "words", "rubrics"],
     ["estimates", "quotas", "windows"],
