@@ -6,6 +6,7 @@ is escaped.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any, Protocol
@@ -111,7 +112,7 @@ def sentence(row: Any, meta: Mapping[str, Any]) -> str:
         how_sure = f"{agree}; the true difference lies {interval}"
     p = f"p = {_p(row.p)}"
     if row.n_contrasts > 1:
-        p += f", corrected for {row.n_contrasts} comparisons {_p(row.p_adj)}"
+        p += f", corrected for {row.n_contrasts} comparisons: {_p(row.p_adj)}"
     return f"{shown}: {pair} it {_change(row)}. {how_sure}; {p}.{_so(row, meta)}"
 
 
@@ -273,7 +274,9 @@ def _number(value: float) -> str:
     if value is None or value != value:
         return "–"
     text = f"{value:.3g}"
-    return f"{value:.0f}" if "e+" in text and abs(value) < 1e9 else text.replace("-", "−")
+    if "e" in text and 1e-9 < abs(value) < 1e9:
+        text = f"{float(text):.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
+    return text.replace("-", "−")
 
 
 def _p(value: float) -> str:

@@ -77,7 +77,7 @@ def mean_intervals(
     for place, numbers in enumerate(arrays):
         if len(numbers) < 2:
             continue
-        if np.ptp(numbers) == 0:
+        if is_constant(numbers):
             found[place] = Interval(low=float(numbers[0]), high=float(numbers[0]), method="constant")
         elif method == "t" or (method is None and len(numbers) < BCA_FROM):
             found[place] = _t_interval(numbers, confidence)
@@ -88,6 +88,12 @@ def mean_intervals(
         for column, place in enumerate(places):
             found[place] = _bca_interval(arrays[place], drawn[:, column], confidence)
     return found
+
+
+def is_constant(values: ArrayLike) -> bool:
+    """Whether all values are the same but for rounding."""
+    numbers = _numbers(values)
+    return bool(len(numbers) and np.ptp(numbers) <= 1e-12 * np.abs(numbers).max())
 
 
 def _t_interval(numbers: Numbers, confidence: float) -> Interval:
@@ -298,7 +304,7 @@ def cliffs_delta(a: ArrayLike, b: ArrayLike) -> float | None:
 def standardised_difference(differences: ArrayLike) -> float | None:
     """Mean difference in standard deviations of the differences (d_z); None where they do not vary."""
     numbers = _numbers(differences)
-    if len(numbers) < 2 or np.ptp(numbers) == 0:
+    if len(numbers) < 2 or is_constant(numbers):
         return None
     return float(numbers.mean() / numbers.std(ddof=1))
 

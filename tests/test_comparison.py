@@ -191,6 +191,17 @@ def test_favours_nobody_without_evidence() -> None:
     assert f"That is not the same as no difference: with 8 images one of {detectable:.3g}" in str(found)
 
 
+def test_several_comparisons_need_more_evidence() -> None:
+    """Six images that all go one way show one difference, but none of three: the corrected p counts."""
+    frame = scored(TABLE[[0, 1, 2, 4, 5, 6]]).rename(columns={"value": "valid"})
+    one = compare(frame[frame["level"] < 2], by="level", metric="valid").contrasts.iloc[0]
+    assert (one.p, one.p_adj, one.favours) == (2 / 64, 2 / 64, "b")
+    three = compare(frame, by="level", metric="valid").contrasts
+    assert three["p"].tolist() == [2 / 64] * 3
+    assert (three["ci_low"] > 0).all()
+    assert three["favours"].tolist() == ["unclear"] * 3
+
+
 def test_one_image_is_described() -> None:
     """No test, no interval, no error."""
     found = compare(scored(TABLE[:1]), by="level", metric="value")
@@ -375,7 +386,7 @@ def test_mistakes_are_named() -> None:
 
 @pytest.mark.parametrize(("images", "size"), [(6, 2 / 64), (8, 12 / 256), (12, 0.05), (16, 0.05), (21, 0.05)])
 def test_false_findings_are_near_five_percent(images: int, size: float) -> None:
-    """Under a true null, ten tweets an image, tweets of an image alike (ICC .3): near 5 % and not 17 %, as by tweets.
+    """Under a true null, ten tweets an image, tweets of an image alike (ICC .3): near 5 % and not 31 %, as by tweets.
 
     p comes in steps of 2 ÷ 2^n: with 6 images .031 is the last below .05, so the exact test finds 3 %.
     """
@@ -388,7 +399,7 @@ def test_false_findings_are_near_five_percent(images: int, size: float) -> None:
     flat = values.transpose(0, 2, 1, 3).reshape(studies, 2, -1)
     by_tweet = np.mean(reference.ttest_ind(flat[:, 0], flat[:, 1], axis=1).pvalue < 0.05)
     assert by_image == pytest.approx(size, abs=3 * (size * (1 - size) / studies) ** 0.5)
-    assert by_tweet > 0.12
+    assert by_tweet > 0.25
 
 
 @pytest.mark.slow

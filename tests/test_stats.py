@@ -63,6 +63,9 @@ def test_intervals_that_cannot_be() -> None:
     constant = mean_interval([0.5] * 30)
     assert constant is not None
     assert (constant.low, constant.high, constant.method) == (0.5, 0.5, "constant")
+    rounded = [0.35 - 0.25, 0.45 - 0.35, 0.1]
+    assert len(set(rounded)) > 1
+    assert standardised_difference(rounded) is None, "equal but for rounding"
     with pytest.raises(ConfigError, match="known: bca, t"):
         mean_interval([1, 2], method="magic")
 
