@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -235,6 +236,25 @@ async def test_a_refused_key_stops_it(provider: ScriptedProvider, scripted: Pipe
     provider.script = write
     await experiment.run()
     assert set(runs_df(experiment)["status"]) == {"done"}
+
+
+async def test_nothing_is_sent_after_it_stopped(provider: ScriptedProvider, scripted: Pipeline) -> None:
+    """Images that were begun ahead are let go of as well, even while somebody holds the error."""
+    held = asyncio.Event()
+    asked: list[str] = []
+
+    async def wait(body: dict[str, Any]) -> None:
+        asked.append(stage_of(body))
+        if stage_of(body) == "core_persona" and len(asked) > 1:
+            await held.wait()  # the other images are still at stage 1 when the key is refused
+
+    provider.wait = wait
+    provider.script = lambda body: failure(401) if stage_of(body) == "social_network" else write(body)
+    experiment = Experiment(scripted, HOT_AND_COLD, EIGHT, window=2)
+    with pytest.raises(KeyRefused) as caught:
+        await experiment.run()
+    assert scripted.pool.in_flight == scripted.pool.waiting == 0
+    assert caught.value.__traceback__ is not None
 
 
 async def test_an_interrupted_experiment_goes_on(provider: ScriptedProvider, scripted: Pipeline) -> None:

@@ -59,6 +59,7 @@ LAYERS = [
         "contradictions",
     ],
     ["card_png", "card_lint", "metrics", "comparison_checks", "endpoints"],
+    ["fleet"],
     ["card_checks", "cards", "pool", "stages"],
     ["personas", "views", "contrasts", "cache_folder"],
     ["calendars", "runs", "progress", "comparison_views"],
