@@ -61,7 +61,7 @@ LAYERS = [
     ["card_png", "card_lint", "metrics", "comparison_checks", "endpoints"],
     ["fleet"],
     ["card_checks", "cards", "pool", "stages"],
-    ["personas", "views", "contrasts", "cache_folder"],
+    ["personas", "views", "contrasts", "cache_folder", "embeddings"],
     ["calendars", "runs", "progress", "comparison_views"],
     ["comparison", "batches", "tweets", "calendar_files", "judge"],
     ["pipeline", "planner", "tweet_files"],
