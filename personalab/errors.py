@@ -9,6 +9,7 @@ PersonalabError
 ├── CacheError               the cache folder cannot be used
 ├── NotRecorded              replay: a reply that would have to be paid; names what differs from the nearest
 ├── OutputError              a result that cannot be written or read
+├── KernelError              a notebook's kernel that cannot be started
 ├── ProviderError            the endpoint did not answer as it should
 │   ├── ProviderUnreachable  no connection, a time-out or a server error, after every attempt
 │   ├── RateLimited          still refused by a rate limit after waiting as long as allowed
@@ -96,6 +97,10 @@ class NotRecorded(PersonalabError):
 
 class OutputError(PersonalabError):
     """A result that cannot be written or read."""
+
+
+class KernelError(PersonalabError):
+    """A notebook's kernel that cannot be started."""
 
 
 class ProviderError(PersonalabError):

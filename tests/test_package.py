@@ -19,9 +19,21 @@ PACKAGE = ROOT / "personalab"
 
 # From the bottom up. A module imports only from lower rows; `__init__` and `__main__` stand on top of all.
 LAYERS = [
-    ["errors", "web_addresses"],
+    ["errors", "warm_parent", "web_addresses"],
     ["power", "records", "tweet_text", "names", "tokens", "loops", "batch_rows"],
-    ["agreement", "attributes", "config", "files", "prices", "schemas", "slots", "stats", "words", "rubrics"],
+    [
+        "agreement",
+        "attributes",
+        "config",
+        "files",
+        "forked_kernels",
+        "prices",
+        "schemas",
+        "slots",
+        "stats",
+        "words",
+        "rubrics",
+    ],
     [
         "replies",
         "prompts",
@@ -31,6 +43,7 @@ LAYERS = [
         "gate",
         "pauses",
         "dialect",
+        "engines",
         "images",
         "card_format",
         "card_words",
