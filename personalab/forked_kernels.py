@@ -45,6 +45,8 @@ WARM_MODULES = (
     "personalab.frames",
 )
 """What the parent imports, as far as it is installed. None may start a thread."""
+_SOCKET_FOLDER_MAX = 50
+"""Characters of a folder in which sockets still get a path: 107 less what is below it."""
 _START_SECONDS = 60.0
 _READY_SECONDS = 1.0
 _CHANGES_NOTHING = {"PYTEST_CURRENT_TEST", "PWD", "OLDPWD", "SHLVL", "_"}
@@ -101,7 +103,7 @@ class ForkedKernel(LocalProvisioner):
         manager = self.parent
         assert isinstance(manager, AsyncKernelManager)
         manager.transport = "ipc"  # sockets in a folder that only this user can open, and no ports to clash
-        manager.ip = str(self._parent.folder / self.kernel_id)
+        manager.ip = str(self._parent.folder / str(self.kernel_id))
         manager.connection_file = f"{manager.ip}.json"
         return await super().pre_launch(**options | {"env": environment, "cwd": folder})
 
@@ -217,7 +219,7 @@ class WarmParent:
 
     def __init__(self, environment: dict[str, str], folder: str) -> None:
         self.key = _key(environment, folder)
-        self.folder = Path(tempfile.mkdtemp(prefix="personalab-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="personalab-", dir=_socket_folder()))
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         command = [sys.executable, warm_parent.__file__, str(theirs.fileno()), str(self.folder)]
         with theirs:
@@ -301,6 +303,11 @@ def _is_shadowed(module: str, folder: str) -> bool:
         return False
     installed = importlib.util.find_spec(module)
     return installed is None or installed.origin is None or not found[0].samefile(installed.origin)
+
+
+def _socket_folder() -> str:
+    folder = tempfile.gettempdir()
+    return folder if len(os.fsencode(folder)) <= _SOCKET_FOLDER_MAX else "/tmp"
 
 
 def _end(control: socket.socket, process: subprocess.Popen[bytes], folder: Path, owner: int) -> None:
