@@ -30,6 +30,8 @@ from pathlib import Path
 from typing import Any
 
 _PR_SET_PDEATHSIG = 1
+_NO_WARNING = "PYDEVD_DISABLE_FILE_VALIDATION"
+"""With it debugpy does not warn of frozen modules when it is imported; in a kernel nobody sees that warning."""
 _TRIAL_CELL = "from IPython.display import HTML, display; display(HTML('')); print(); 0"
 
 
@@ -38,16 +40,18 @@ def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     folder, modules = Path(sys.argv[2]), sys.argv[3:]
     del sys.path[0]  # this file's folder, in which kernels must not look for modules
+    before = dict(os.environ)
     try:
         warm_up(folder, modules)
     except RuntimeError as error:
         control.send(json.dumps({"problem": str(error)}).encode())
         return
+    set_by_imports = {name: value for name, value in os.environ.items() if before.get(name) != value}
     watched = write_watched(folder)
     control.send(json.dumps({"watched": str(watched)}).encode())
     kernel = Warm(control).serve()
     if kernel is not None:
-        become_kernel(*kernel)
+        become_kernel(*kernel, set_by_imports)
 
 
 def warm_up(folder: Path, modules: list[str]) -> None:
@@ -56,13 +60,13 @@ def warm_up(folder: Path, modules: list[str]) -> None:
     Raises:
         RuntimeError: a module started a thread, and a process with threads cannot be forked safely.
     """
-    os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = (
-        "1"  # else debugpy warns; kernels get their own environment
-    )
     for module in ("ipykernel.kernelapp", *modules):
         _import(module)
-    for module in _loaded_by_a_kernel(folder):
+    needed = _loaded_by_a_kernel(folder)
+    os.environ[_NO_WARNING] = "1"
+    for module in needed:
         _import(module)
+    del os.environ[_NO_WARNING]
     # OpenBLAS ends its threads before a fork, so only now can they be counted.
     if (threads := len(os.listdir("/proc/self/task"))) > 1:  # noqa: PTH208
         raise RuntimeError(f"importing {', '.join(modules)} left {threads - 1} threads running")
@@ -155,13 +159,13 @@ class Warm:
             os.waitpid(child, 0)
 
 
-def become_kernel(line: socket.socket, orders: int) -> None:
+def become_kernel(line: socket.socket, orders: int, set_by_imports: dict[str, str]) -> None:
     """Turn this forked child into the ordinary kernel that its orders describe, and run it to its end."""
     with os.fdopen(orders, "rb") as file:
         file.seek(0)
         wanted: dict[str, Any] = json.load(file)
     os.environ.clear()
-    os.environ.update(wanted["environment"])
+    os.environ.update(wanted["environment"] | set_by_imports)
     time.tzset()
     os.chdir(wanted["folder"])
     sys.argv = [_launcher(), *wanted["arguments"]]

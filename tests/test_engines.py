@@ -68,9 +68,11 @@ def without_times(node: Any) -> list[str]:
         part.metadata.pop("execution", None)
         for name in ("start_time", "end_time", "duration", "output_path"):
             part.metadata.papermill.pop(name, None) if "papermill" in part.metadata else None
+    for kept in node.metadata.get("widgets", {}).values():
+        kept["state"] = sorted(kept["state"].values(), key=lambda model: str(model["model_name"]))
     text = re.sub(r"ipykernel_\d+", "ipykernel_N", json.dumps(node, indent=1))
     ids: dict[str, str] = {}
-    text = re.sub(r"\b[0-9a-f]{32}\b", lambda found: ids.setdefault(found.group(), f"id{len(ids)}"), text)
+    text = re.sub(r"[0-9a-f]{32}", lambda found: ids.setdefault(found.group(), f"id{len(ids)}"), text)
     return text.splitlines()
 
 
@@ -81,7 +83,7 @@ ALIKE = [
     "import gc, logging, signal, threading, time\n"
     "print(gc.isenabled(), gc.get_threshold(), logging.getLogger().handlers, time.tzname, os.getsid(0) == os.getpid())\n"
     "print([signal.getsignal(number) for number in (2, 13, 15, 17)], sys.getrecursionlimit(), sys.stdin.read())\n"
-    "print(sorted(thread.name for thread in threading.enumerate()), signal.pthread_sigmask(0, []))",
+    "print(sorted(type(thread).__name__ for thread in threading.enumerate()), signal.pthread_sigmask(0, []))",
     "import numpy, pandas, random\nrandom.seed(3); numpy.random.seed(3)\nprint(random.random(), numpy.random.rand(3))",
     "a = numpy.random.default_rng(1).random((300, 300)); print((a @ a).sum().hex(), numpy.linalg.svd(a)[1][:3])",
     "from IPython.display import HTML, display\ndisplay(HTML('<b>bold</b>')); pandas.DataFrame({'a': [1, 2]})",
