@@ -207,9 +207,7 @@ def test_a_changed_source_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert not Path(f"/proc/{parent}").exists()
 
 
-def test_a_module_of_the_working_folder_goes_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_module_of_the_working_folder_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in an ordinary kernel, also where the parent has another one of that name."""
     (tmp_path / "pandas.py").write_text("COLOUR = 'my own'")
     monkeypatch.chdir(tmp_path)
@@ -217,9 +215,7 @@ def test_a_module_of_the_working_folder_goes_first(
     assert printed(executed(path, "fork")) == "my own\n"
 
 
-def test_kernels_of_others_start_in_the_ordinary_way(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_kernels_of_others_start_in_the_ordinary_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A specification with a command of its own is obeyed."""
     folder = tmp_path / "data" / "kernels" / "other"
     folder.mkdir(parents=True)
@@ -235,7 +231,9 @@ def test_a_parent_that_is_never_ready(tmp_path: Path, monkeypatch: pytest.Monkey
     """A module that leaves a thread makes an error that says so, not kernels that hang."""
     source = "import threading, time\nthreading.Thread(target=time.sleep, args=[60], daemon=True).start()"
     warm_module("threaded", source, tmp_path / "library", monkeypatch)
-    with pytest.raises(KernelError, match="importing threaded left 1 threads running; try --engine papermill"):
+    with pytest.raises(
+        KernelError, match="importing threaded left 1 threads running; try --engine papermill"
+    ):
         executed(notebook(tmp_path, "n = 1"), "fork")
 
 
