@@ -44,7 +44,14 @@ WARM_MODULES = (
     "personalab.jobs",
     "personalab.frames",
 )
-"""What the parent imports, as far as it is installed. None may start a thread."""
+"""What every parent imports, as far as it is installed. None may start a thread or look at what a kernel sets up."""
+WARM_WHERE_NAMED = {
+    "altair": "altair",
+    "charts": "altair",
+    "comparison": "scipy.stats",
+    "scipy": "scipy.stats",
+}
+"""What takes long to import, and is imported for notebooks in which this word stands."""
 _SOCKET_FOLDER_MAX = 50
 """Characters of a folder in which sockets still get a path: 107 less what is below it."""
 _START_SECONDS = 60.0
@@ -61,6 +68,14 @@ def can_fork() -> bool:
 
 class ForkedKernelManager(AsyncKernelManager):
     """A manager of one kernel, forked where its specification is the running interpreter's own."""
+
+    warm_modules = WARM_MODULES
+
+    @classmethod
+    def for_notebook(cls, source: str) -> type[ForkedKernelManager]:
+        """A manager whose parent has also imported what this code names."""
+        named = {module for word, module in WARM_WHERE_NAMED.items() if word in source}
+        return type(cls.__name__, (cls,), {"warm_modules": (*cls.warm_modules, *sorted(named))})
 
     client_factory = Type(klass=AsyncKernelClient, default_value="personalab.forked_kernels.ReadyClient")
 
@@ -99,9 +114,9 @@ class ForkedKernel(LocalProvisioner):
         """Choose the parent, and a place in its folder for the kernel's channels and connection file."""
         folder = str(options.get("cwd") or Path.cwd())
         environment = dict(options.get("env") or os.environ)
-        self._parent = warm_parent_for(environment, folder)
         manager = self.parent
-        assert isinstance(manager, AsyncKernelManager)
+        assert isinstance(manager, ForkedKernelManager)
+        self._parent = warm_parent_for(environment, folder, manager.warm_modules)
         manager.transport = "ipc"  # sockets in a folder that only this user can open, and no ports to clash
         manager.ip = str(self._parent.folder / str(self.kernel_id))
         manager.connection_file = f"{manager.ip}.json"
@@ -217,8 +232,8 @@ class ReadyClient(AsyncKernelClient):
 class WarmParent:
     """A running warm parent. It ends, and its kernels with it, when nothing refers to this any more."""
 
-    def __init__(self, environment: dict[str, str], folder: str) -> None:
-        self.key = _key(environment, folder)
+    def __init__(self, environment: dict[str, str], folder: str, modules: tuple[str, ...]) -> None:
+        self.key = _key(environment, folder, modules)
         self.folder = Path(tempfile.mkdtemp(prefix="personalab-", dir=_socket_folder()))
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         command = [sys.executable, warm_parent.__file__, str(theirs.fileno()), str(self.folder)]
@@ -248,9 +263,13 @@ class WarmParent:
             raise KernelError(f"no warm parent for forked kernels: {problem}; try --engine papermill")
         self._watched = json.loads(Path(said["watched"]).read_text())
 
-    def serves(self, environment: dict[str, str], folder: str) -> bool:
+    def serves(self, environment: dict[str, str], folder: str, modules: tuple[str, ...]) -> bool:
         """Whether a kernel forked now would be what an ordinary one is."""
-        return self.process.poll() is None and self.key == _key(environment, folder) and self._is_fresh()
+        return (
+            self.process.poll() is None
+            and self.key == _key(environment, folder, modules)
+            and self._is_fresh()
+        )
 
     def fork(self, orders: dict[str, Any]) -> socket.socket:
         """Ask for a kernel. Gives the line over which it will answer."""
@@ -273,24 +292,24 @@ class WarmParent:
             return False
 
 
-def warm_parent_for(environment: dict[str, str], folder: str) -> WarmParent:
-    """The parent for kernels of an environment and working folder; a new one if what runs does not serve any more.
+def warm_parent_for(environment: dict[str, str], folder: str, modules: tuple[str, ...]) -> WarmParent:
+    """The parent for kernels of an environment and working folder; a new one if the present one does not serve them.
 
     Raises:
         KernelError: it cannot be started.
     """
     global _current
     with _lock:
-        if _current is None or not _current.serves(environment, folder):
+        if _current is None or not _current.serves(environment, folder, modules):
             _current = None
-            _current = WarmParent(environment, folder)
+            _current = WarmParent(environment, folder, modules)
         return _current
 
 
-def _key(environment: dict[str, str], folder: str) -> tuple[Any, ...]:
+def _key(environment: dict[str, str], folder: str, modules: tuple[str, ...]) -> tuple[Any, ...]:
     """What a parent is made for: its environment, its modules, and the folder if that decides what is imported."""
     seen = {name: value for name, value in environment.items() if name not in _CHANGES_NOTHING}
-    modules = tuple(module for module in WARM_MODULES if not _is_shadowed(module.split(".")[0], folder))
+    modules = tuple(module for module in modules if not _is_shadowed(module.split(".")[0], folder))
     relative = not all(map(os.path.isabs, environment.get("PYTHONPATH", "/").split(os.pathsep)))
     return seen, modules, folder if relative else None
 

@@ -190,7 +190,7 @@ def warm_module(name: str, source: str, folder: Path, monkeypatch: pytest.Monkey
     module = folder / f"{name}.py"
     module.write_text(source)
     monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
-    monkeypatch.setattr(forked_kernels, "WARM_MODULES", (name,))
+    monkeypatch.setattr(forked_kernels.ForkedKernelManager, "warm_modules", (name,))
     return module
 
 
