@@ -56,6 +56,7 @@ _SOCKET_FOLDER_MAX = 50
 """Characters of a folder in which sockets still get a path: 107 less what is below it."""
 _START_SECONDS = 60.0
 _READY_SECONDS = 1.0
+_MESSAGE_BYTES = 10_000
 _CHANGES_NOTHING = {"PYTEST_CURRENT_TEST", "PWD", "OLDPWD", "SHLVL", "_"}
 """Variables that no module looks at when it is imported, so that they need no parent of their own."""
 _ORDINARY = ["-m", "ipykernel_launcher"]
@@ -137,15 +138,16 @@ class ForkedKernel(LocalProvisioner):
         }
         self._code = None
         self._line = self._parent.fork(orders)
-        loop = asyncio.get_running_loop()
         try:
-            said = await asyncio.wait_for(loop.sock_recv(self._line, 100), _START_SECONDS)
+            said = await asyncio.wait_for(_heard(self._line), _START_SECONDS)
         except TimeoutError:
+            await self.cleanup()
             raise KernelError(
                 f"a forked kernel was not ready after {_START_SECONDS:.0f} s; try --engine papermill"
             ) from None
         message = json.loads(said or "{}")
         if "process" not in message:
+            await self.cleanup()
             raise KernelError(
                 f"a forked kernel ended before it was ready (exit code {message.get('code')}), its error is on the terminal; "
                 "mend it, or try --engine papermill"
@@ -159,14 +161,14 @@ class ForkedKernel(LocalProvisioner):
             return self._code or 0
         if self._code is None:
             with contextlib.suppress(BlockingIOError):
-                self._hear(self._line.recv(100))
+                self._hear(_received(self._line))
         return self._code
 
     async def wait(self) -> int | None:
         """Its exit code, once it has ended."""
         if self._line is not None:
             if self._code is None:
-                self._hear(await asyncio.get_running_loop().sock_recv(self._line, 100))
+                self._hear(await _heard(self._line))
             self._line.close()
             self._line = None
         return self._code
@@ -249,16 +251,20 @@ class WarmParent:
         self.end = weakref.finalize(self, _end, self._control, self.process, self.folder, os.getpid())
         _controls.add(self._control)
         self._watched: dict[str, int] = {}
-        self._warm_up()
+        try:
+            self._warm_up()
+        except BaseException:
+            self.process.kill()  # it has no kernels yet
+            self.end()
+            raise
 
     def _warm_up(self) -> None:
         self._control.settimeout(_START_SECONDS)
         try:
-            said = json.loads(self._control.recv(10_000) or b"{}")
+            said = json.loads(self._control.recv(_MESSAGE_BYTES) or b"{}")
         except TimeoutError:
             said = {"problem": f"it was not ready after {_START_SECONDS:.0f} s"}
         if "watched" not in said:
-            self.end()
             problem = said.get("problem", "it ended, its error is on the terminal")
             raise KernelError(f"no warm parent for forked kernels: {problem}; try --engine papermill")
         self._watched = json.loads(Path(said["watched"]).read_text())
@@ -322,6 +328,21 @@ def _is_shadowed(module: str, folder: str) -> bool:
         return False
     installed = importlib.util.find_spec(module)
     return installed is None or installed.origin is None or not found[0].samefile(installed.origin)
+
+
+async def _heard(line: socket.socket) -> bytes:
+    """The next message on a line, waited for; nothing when it is hung up."""
+    try:
+        return await asyncio.get_running_loop().sock_recv(line, _MESSAGE_BYTES)
+    except ConnectionResetError:
+        return _received(line)
+
+
+def _received(line: socket.socket) -> bytes:
+    try:
+        return line.recv(_MESSAGE_BYTES)
+    except ConnectionResetError:  # a signal came too late for the other side; what it had said comes next
+        return line.recv(_MESSAGE_BYTES)
 
 
 def _socket_folder() -> str:

@@ -39,16 +39,16 @@ def main() -> None:
     """Warm up, say so on the control socket, serve until it is hung up."""
     control = socket.socket(fileno=int(sys.argv[1]))
     folder, modules = Path(sys.argv[2]), sys.argv[3:]
-    del sys.path[0]  # this file's folder, in which kernels must not look for modules
+    sys.path.remove(str(Path(__file__).parent))  # kernels must not look for modules there
     before = dict(os.environ)
     try:
         warm_up(folder, modules)
     except RuntimeError as error:
-        control.send(json.dumps({"problem": str(error)}).encode())
+        _tell(control, problem=str(error))
         return
     set_by_imports = {name: value for name, value in os.environ.items() if before.get(name) != value}
     watched = write_watched(folder)
-    control.send(json.dumps({"watched": str(watched)}).encode())
+    _tell(control, watched=str(watched))
     kernel = Warm(control).serve()
     if kernel is not None:
         become_kernel(*kernel, set_by_imports)
@@ -131,12 +131,14 @@ class Warm:
 
     def _signal(self, child: int) -> None:
         """Pass on the signal that was asked for; kill when whoever asked for the kernel has hung up."""
+        if (line := self._lines.get(child)) is None:
+            return  # it was waited for a moment ago
         try:
-            wanted = self._lines[child].recv(1)
+            wanted = line.recv(1)
         except ConnectionResetError:
             wanted = b""
         if not wanted:
-            self._selector.unregister(self._lines[child])
+            self._selector.unregister(line)
         _signal_group(child, wanted[0] if wanted else signal.SIGKILL)
 
     def _reap(self, child: int, ended: int) -> None:
@@ -148,8 +150,7 @@ class Warm:
         line = self._lines.pop(child)
         with contextlib.suppress(KeyError):  # hung up before
             self._selector.unregister(line)
-        with contextlib.suppress(OSError):
-            line.send(json.dumps({"code": code}).encode())
+        _tell(line, code=code)
         line.close()
 
     def _end(self) -> None:
@@ -173,7 +174,7 @@ def become_kernel(line: socket.socket, orders: int, set_by_imports: dict[str, st
     if (numpy_random := sys.modules.get("numpy.random")) is not None:
         numpy_random.seed()  # `random`, `uuid` and `secrets` see to it themselves
     kernel = _kernel([*wanted["arguments"], f"--IPKernelApp.parent_handle={os.getppid()}"])
-    line.send(json.dumps({"process": os.getpid()}).encode())
+    _tell(line, process=os.getpid())
     line.close()
     kernel.start()
 
@@ -209,6 +210,13 @@ def _loaded_by_a_kernel(folder: Path) -> list[str]:
         said = file.read()
     os.waitpid(child, 0)
     return list(json.loads(said)) if said else []
+
+
+def _tell(line: socket.socket, **news: object) -> None:
+    with contextlib.suppress(
+        BrokenPipeError, ConnectionResetError
+    ):  # nobody listens any more, which is seen next
+        line.send(json.dumps(news).encode())
 
 
 def _import(module: str) -> None:

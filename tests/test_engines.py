@@ -237,6 +237,13 @@ def test_a_parent_that_is_never_ready(tmp_path: Path, monkeypatch: pytest.Monkey
         executed(notebook(tmp_path, "n = 1"), "fork")
 
 
+def test_a_kernel_may_be_asked_to_end(tmp_path: Path) -> None:
+    """What a notebook has left to do at its exit is done, if papermill is told to wait for it."""
+    cell = "import atexit, pathlib; atexit.register(pathlib.Path('bye').touch)"
+    executed(notebook(tmp_path, "n = 1", cell), "fork", shutdown_kernel="graceful")
+    assert (tmp_path / "bye").exists()
+
+
 def test_names_of_engines() -> None:
     """Known ones, and papermill's own; an unknown one is an error."""
     assert [engine_name(wanted) for wanted in (None, "auto", "fork", "spawn", "papermill")] == [
