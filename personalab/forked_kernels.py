@@ -24,7 +24,8 @@ import uuid
 import weakref
 from pathlib import Path
 from queue import Empty
-from typing import Any
+from string import Template
+from typing import Any, NamedTuple, Self
 
 from jupyter_client.asynchronous.client import AsyncKernelClient
 from jupyter_client.manager import AsyncKernelManager
@@ -81,29 +82,31 @@ class ForkedKernelManager(AsyncKernelManager):
     client_factory = Type(klass=AsyncKernelClient, default_value="personalab.forked_kernels.ReadyClient")
 
     async def _async_pre_start_kernel(self, **options: Any) -> tuple[list[str], dict[str, Any]]:
-        if self.provisioner is None and self._is_ours():
+        if self.provisioner is None and can_fork() and self.interpreter_flags() is not None:
             self.kernel_id = self.kernel_id or options.pop("kernel_id", str(uuid.uuid4()))
             self.provisioner = ForkedKernel(
                 kernel_id=self.kernel_id, kernel_spec=self.kernel_spec, parent=self
             )
         return await super()._async_pre_start_kernel(**options)
 
-    def _is_ours(self) -> bool:
+    def interpreter_flags(self) -> tuple[str, ...] | None:
+        """What the specification gives this interpreter beside the kernel; None if it asks for something else."""
         specification = self.kernel_spec
         if specification is None or "kernel_provisioner" in specification.metadata:
-            return False
+            return None
         python, *rest = specification.argv
-        ours = python in ("python", "python3") or Path(python) == Path(sys.executable)
-        return can_fork() and ours and rest[:2] == _ORDINARY
+        if python not in ("python", "python3") and Path(python) != Path(sys.executable):
+            return None
+        flags = rest[: rest.index("-m")] if "-m" in rest else rest
+        return tuple(flags) if rest[len(flags) :][:2] == _ORDINARY else None
 
 
 class ForkedKernel(LocalProvisioner):
     """A forked kernel's life: started over a line to the warm parent, signalled over it, dead when it says so."""
 
     _line: socket.socket | None = None
-    _parent: WarmParent | None = (
-        None  # kept until the kernel has ended, also when another one has taken its place
-    )
+    _parent: WarmParent | None = None
+    """Kept until the kernel has ended, also when another one has taken its place."""
     _code: int | None = None
 
     @property
@@ -113,11 +116,15 @@ class ForkedKernel(LocalProvisioner):
 
     async def pre_launch(self, **options: Any) -> dict[str, Any]:
         """Choose the parent, and a place in its folder for the kernel's channels and connection file."""
-        folder = str(options.get("cwd") or Path.cwd())
-        environment = dict(options.get("env") or os.environ)
         manager = self.parent
         assert isinstance(manager, ForkedKernelManager)
-        self._parent = warm_parent_for(environment, folder, manager.warm_modules)
+        flags = manager.interpreter_flags()
+        assert flags is not None
+        folder = str(Path.cwd() / (options.get("cwd") or ""))
+        environment = dict(options.get("env") or os.environ)
+        for name, value in self.kernel_spec.env.items():
+            environment[name] = Template(value).safe_substitute(environment)
+        self._parent = warm_parent_for(Needs.of(environment, folder, manager.warm_modules, flags))
         manager.transport = "ipc"  # sockets in a folder that only this user can open, and no ports to clash
         manager.ip = str(self._parent.folder / str(self.kernel_id))
         manager.connection_file = f"{manager.ip}.json"
@@ -132,7 +139,7 @@ class ForkedKernel(LocalProvisioner):
         assert self._parent is not None
         self.cwd = options["cwd"]
         orders = {
-            "arguments": cmd[1 + len(_ORDINARY) :],
+            "arguments": cmd[cmd.index(_ORDINARY[-1]) + 1 :],
             "environment": options["env"] | {"JPY_PARENT_PID": str(self._parent.process.pid)},
             "folder": self.cwd,
         }
@@ -231,20 +238,41 @@ class ReadyClient(AsyncKernelClient):
                 raise RuntimeError(f"Kernel didn't respond in {timeout:.0f} seconds")
 
 
+class Needs(NamedTuple):
+    """What a warm parent is made for; kernels that need something else need another one."""
+
+    environment: dict[str, str]
+    modules: tuple[str, ...]
+    flags: tuple[str, ...]
+    folder: str | None
+    """The working folder, where it decides what is imported."""
+
+    @classmethod
+    def of(
+        cls, environment: dict[str, str], folder: str, modules: tuple[str, ...], flags: tuple[str, ...]
+    ) -> Self:
+        """The needs of a kernel."""
+        seen = {name: value for name, value in environment.items() if name not in _CHANGES_NOTHING}
+        own = tuple(module for module in modules if not _is_shadowed(module.split(".")[0], folder))
+        relative = not all(map(os.path.isabs, environment.get("PYTHONPATH", "/").split(os.pathsep)))
+        return cls(seen, own, flags, folder if relative else None)
+
+
 class WarmParent:
     """A running warm parent. It ends, and its kernels with it, when nothing refers to this any more."""
 
-    def __init__(self, environment: dict[str, str], folder: str, modules: tuple[str, ...]) -> None:
-        self.key = _key(environment, folder, modules)
+    def __init__(self, needs: Needs) -> None:
+        self.needs = needs
         self.folder = Path(tempfile.mkdtemp(prefix="personalab-", dir=_socket_folder()))
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        command = [sys.executable, warm_parent.__file__, str(theirs.fileno()), str(self.folder)]
+        handles = [str(theirs.fileno()), str(self.folder)]
+        command = [sys.executable, *needs.flags, warm_parent.__file__, *handles, *needs.modules]
         with theirs:
             self.process = subprocess.Popen(
-                [*command, *self.key[1]],
+                command,
                 pass_fds=[theirs.fileno()],
-                env=environment,
-                cwd=folder,
+                env=needs.environment,
+                cwd=needs.folder or self.folder,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C is for this process, which then decides
             )
@@ -269,13 +297,9 @@ class WarmParent:
             raise KernelError(f"no warm parent for forked kernels: {problem}; try --engine papermill")
         self._watched = json.loads(Path(said["watched"]).read_text())
 
-    def serves(self, environment: dict[str, str], folder: str, modules: tuple[str, ...]) -> bool:
+    def serves(self, needs: Needs) -> bool:
         """Whether a kernel forked now would be what an ordinary one is."""
-        return (
-            self.process.poll() is None
-            and self.key == _key(environment, folder, modules)
-            and self._is_fresh()
-        )
+        return self.process.poll() is None and self.needs == needs and self._is_fresh()
 
     def fork(self, orders: dict[str, Any]) -> socket.socket:
         """Ask for a kernel. Gives the line over which it will answer."""
@@ -298,26 +322,18 @@ class WarmParent:
             return False
 
 
-def warm_parent_for(environment: dict[str, str], folder: str, modules: tuple[str, ...]) -> WarmParent:
-    """The parent for kernels of an environment and working folder; a new one if the present one does not serve them.
+def warm_parent_for(needs: Needs) -> WarmParent:
+    """The parent for such kernels; a new one if the present one does not serve them.
 
     Raises:
         KernelError: it cannot be started.
     """
     global _current
     with _lock:
-        if _current is None or not _current.serves(environment, folder, modules):
-            _current = None
-            _current = WarmParent(environment, folder, modules)
+        if _current is None or not _current.serves(needs):
+            _current = None  # it ends now, unless kernels of it still run
+            _current = WarmParent(needs)
         return _current
-
-
-def _key(environment: dict[str, str], folder: str, modules: tuple[str, ...]) -> tuple[Any, ...]:
-    """What a parent is made for: its environment, its modules, and the folder if that decides what is imported."""
-    seen = {name: value for name, value in environment.items() if name not in _CHANGES_NOTHING}
-    modules = tuple(module for module in modules if not _is_shadowed(module.split(".")[0], folder))
-    relative = not all(map(os.path.isabs, environment.get("PYTHONPATH", "/").split(os.pathsep)))
-    return seen, modules, folder if relative else None
 
 
 def _is_shadowed(module: str, folder: str) -> bool:

@@ -21,6 +21,7 @@ import importlib.util
 import json
 import os
 import selectors
+import shutil
 import signal
 import socket
 import sys
@@ -50,7 +51,9 @@ def main() -> None:
     watched = write_watched(folder)
     _tell(control, watched=str(watched))
     kernel = Warm(control).serve()
-    if kernel is not None:
+    if kernel is None:
+        shutil.rmtree(folder, ignore_errors=True)
+    else:
         become_kernel(*kernel, set_by_imports)
 
 

@@ -215,16 +215,23 @@ def test_a_module_of_the_working_folder_goes_first(tmp_path: Path, monkeypatch: 
     assert printed(executed(path, "fork")) == "my own\n"
 
 
-def test_kernels_of_others_start_in_the_ordinary_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A specification with a command of its own is obeyed."""
+@pytest.mark.parametrize(("module", "is_forked"), [("ipykernel_launcher", True), ("ipykernel", False)])
+def test_a_specification_is_obeyed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, is_forked: bool
+) -> None:
+    """Its flags and variables hold in a forked kernel as well; another program than usual is simply started."""
     folder = tmp_path / "data" / "kernels" / "other"
     folder.mkdir(parents=True)
-    command = [sys.executable, "-X", "dev", "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-    specification = {"argv": command, "display_name": "Other", "language": "python"}
+    command = [sys.executable, "-X", "dev", "-m", module, "-f", "{connection_file}"]
+    variables = {"GREETING": "hello ${NAME}"}
+    specification = {"argv": command, "display_name": "Other", "language": "python", "env": variables}
     (folder / "kernel.json").write_text(json.dumps(specification))
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "data"))
-    path = notebook(tmp_path, "n = 1", "import sys; print(sys.flags.dev_mode)", kernel="other")
-    assert printed(executed(path, "fork")) == "True\n"
+    monkeypatch.setenv("NAME", "world")
+    cell = "import os, sys; print(sys.flags.dev_mode, os.environ['GREETING'], os.getppid())"
+    said = printed(executed(notebook(tmp_path, "n = 1", cell, kernel="other"), "fork")).split()
+    assert said[:3] == ["True", "hello", "world"]
+    assert (int(said[3]) != os.getpid()) == is_forked
 
 
 def test_a_parent_that_is_never_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -341,6 +348,31 @@ def test_nothing_is_left_after_the_runner_is_killed(running: Running) -> None:
     """With -9, three trials under way."""
     running.process.kill()
     assert running.all_ended()
+    assert list(running.temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_nothing_is_left_of_a_parent_that_was_still_warming_up(
+    tmp_path: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The runner is interrupted or killed while a warm module is being imported."""
+    pipe = tmp_path / "told"
+    os.mkfifo(pipe)
+    told = os.open(pipe, os.O_RDWR)
+    library = tmp_path / "library"
+    library.mkdir()
+    source = f"import os, time\nwith open({str(pipe)!r}, 'w') as file: print(os.getpid(), file=file)\ntime.sleep(3)"
+    (library / "pandas.py").write_text(source)
+    monkeypatch.setenv("PYTHONPATH", str(library), prepend=os.pathsep)
+    path = notebook(tmp_path, "n = 1")
+    runner = subprocess.Popen([sys.executable, "-c", RUNNER, str(path), "fork", "1"], stderr=subprocess.PIPE)
+    with os.fdopen(told) as file:
+        parent = os.pidfd_open(int(file.readline()))
+    runner.send_signal(number)
+    _, said = runner.communicate(timeout=20)
+    assert select.select([parent], [], [], 20)[0]
+    assert (b"KeyboardInterrupt" in said) == (number == signal.SIGINT)
+    assert b"warm_parent.py" not in said
 
 
 def test_nothing_is_left_after_the_parent_is_killed(running: Running) -> None:
