@@ -19,8 +19,19 @@ PACKAGE = ROOT / "personalab"
 
 # From the bottom up. A module imports only from lower rows; `__init__` and `__main__` stand on top of all.
 LAYERS = [
-    ["errors", "web_addresses", "memory"],
-    ["power", "records", "tweet_text", "names", "tokens", "loops", "batch_rows", "allowance", "pace"],
+    ["errors", "web_addresses", "memory", "warm_parent"],
+    [
+        "power",
+        "records",
+        "tweet_text",
+        "names",
+        "tokens",
+        "loops",
+        "batch_rows",
+        "allowance",
+        "pace",
+        "forked_kernels",
+    ],
     ["agreement", "attributes", "config", "files", "prices", "schemas", "slots", "stats", "words", "rubrics"],
     ["estimates", "quotas", "windows"],
     [
@@ -35,6 +46,7 @@ LAYERS = [
         "pauses",
         "tally",
         "dialect",
+        "engines",
         "images",
         "card_format",
         "card_words",
