@@ -74,7 +74,7 @@ class Plan(Record):
             "notebook changed": f"{self.notebook.path.name} has changed since {{}} ran: run again",
             "package changed": "personalab has another version since {} ran: run again",
             "interrupted": "{} did not come to an end: run again",
-            "failed": "{} failed before and stay so: --retry-failed runs them again",
+            "failed": "{} failed before: --retry-failed runs again",
         }
         counted = {why: sum(each.why == why for each in self.planned) for why in said}
         return [said[why].format(_count(number)) for why, number in counted.items() if number]

@@ -158,6 +158,8 @@ class _Run:
             return "failed", f"{told} (in cell [{error.exec_count}])"
         except (PapermillException, NoSuchKernel, RuntimeError, OSError, asyncio.CancelledError) as error:
             return self._given_up(error)
+        finally:
+            self._settle()
         return "done", None
 
     def stop(self) -> None:
@@ -227,6 +229,14 @@ class _Run:
         self._cell = asyncio.get_running_loop(), running
         if self._stopped.is_set():
             raise asyncio.CancelledError
+
+    def _settle(self) -> None:
+        """End what nbclient leaves on this thread's loop when it gives a cell up, which would be told at exit."""
+        left = asyncio.all_tasks(self._cell[0]) if self._cell else set()
+        for each in left:
+            each.cancel()
+        if left and self._cell:
+            self._cell[0].run_until_complete(asyncio.gather(*left, return_exceptions=True))
 
     def _given_up(self, error: BaseException) -> tuple[str, str]:
         """Status and error where the notebook itself did not fail, which then stands on top of it."""
