@@ -53,7 +53,8 @@ def sweep(
         bool, typer.Option("--retry-failed", help="Run trials that failed before again.")
     ] = False,
     engine: Annotated[
-        str | None, typer.Option(help="Papermill engine.  [default: the fastest this system has]")
+        str | None,
+        typer.Option(help="fork, spawn or papermill.  [default: fork where the system can, else spawn]"),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and run nothing.")] = False,
 ) -> int:

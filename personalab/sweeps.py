@@ -27,7 +27,7 @@ from personalab.records import PoolCounts, Record, Usage
 from personalab.sweep_progress import Line, board, cells
 from personalab.trial_frames import collect
 from personalab.trial_grids import Grid, Point, canonical, point_text, points, varied_names
-from personalab.trial_runs import Task, counts_so_far, load_papermill, run_trial, stop_trials
+from personalab.trial_runs import Task, counts_so_far, load_engine, run_trial, stop_trials
 from personalab.trials import (
     TRIAL_FILE,
     Trial,
@@ -152,7 +152,7 @@ def sweep(
 
     `grid` is lists by parameter, a list of dicts, or a YAML or CSV file; `parameters` are the same in all trials. `jobs`
     trials run at once (default: one for each core), each at most `timeout` seconds. Trials that failed before run again with
-    `retry_failed`. A trial that fails is a row of the result, never an error here. Works in a cell and in a script.
+    `retry_failed`. `engine`: fork, spawn or papermill (default: the fastest here). A trial that fails is a row of the result, never an error here. Works in a cell and in a script.
 
     Raises:
         ConfigError: a parameter the notebook does not have, of the wrong kind, or that looks like a key; before anything runs.
@@ -204,9 +204,19 @@ def run_plan(
     jobs = _cores() if jobs is None else jobs
     if jobs < 1 or (timeout is not None and timeout <= 0):
         raise ConfigError(f"a sweep takes one job or more and a time limit above 0, not {jobs} and {timeout}")
-    load_papermill()
+    used = load_engine(engine) or "papermill"
     began = time.monotonic()
-    tasks = [_task(plan, each.trial, timeout, engine) for each in plan.planned if each.runs]
+    tasks = [
+        Task(
+            trial=each.trial.model_copy(update={"engine": used}),
+            folder=plan.folder / each.trial.name,
+            notebook=plan.notebook,
+            timeout=timeout,
+            engine=engine,
+        )
+        for each in plan.planned
+        if each.runs
+    ]
     with _alone(plan.folder):
         pool = executor or ThreadPoolExecutor(
             max(1, min(jobs, len(tasks))), thread_name_prefix="personalab-trial"
@@ -308,16 +318,6 @@ def _stored(folder: Path) -> dict[str, Trial]:
     """The trials there are, by their parameters: a folder keeps its name when other parameters are varied."""
     every = [load_trial(path.parent) for path in folder.glob(f"*/{TRIAL_FILE}")]
     return {canonical(trial.parameters): trial for trial in every}
-
-
-def _task(plan: Plan, trial: Trial, timeout: float | None, engine: str | None) -> Task:
-    return Task(
-        trial=trial.model_copy(update={"engine": engine or "papermill"}),
-        folder=plan.folder / trial.name,
-        notebook=plan.notebook,
-        timeout=timeout,
-        engine=engine,
-    )
 
 
 @contextmanager

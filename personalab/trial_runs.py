@@ -13,7 +13,6 @@ import html
 import logging
 import re
 import shutil
-import sys
 import tempfile
 import threading
 import time
@@ -24,7 +23,7 @@ from typing import Any, TextIO
 
 from personalab.config import load_settings
 from personalab.credentials import hide, known_credentials
-from personalab.errors import ConfigError
+from personalab.errors import ConfigError, KernelError
 from personalab.files import write_whole
 from personalab.meters import TRIAL, read_meters
 from personalab.notebooks import Notebook
@@ -41,7 +40,7 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class Task(Record):
-    """What is needed to run a trial, anywhere: it can be sent to another process. `timeout` is in seconds."""
+    """What is needed to run a trial, anywhere: it can be sent to another process. `timeout` is in seconds, for all its cells."""
 
     trial: Trial
     folder: Path
@@ -56,7 +55,6 @@ def run_trial(task: Task) -> Trial:
     Raises:
         OutputError: its folder cannot be written.
     """
-    began = time.monotonic()
     trial = task.trial.model_copy(
         update={"started": dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")}
     )
@@ -82,7 +80,7 @@ def run_trial(task: Task) -> Trial:
         update={
             "status": status,
             "error": hide(error, credentials) if error else None,
-            "seconds": round(time.monotonic() - began, 3),
+            "seconds": run.seconds,
             "counts": read_meters(attempt),
         }
     )
@@ -105,19 +103,19 @@ def stop_trials(sweep: Path) -> None:
         run.stop()
 
 
-def load_papermill() -> Any:
-    """Papermill, imported without the grammar of web addresses that takes a second to build and that nothing here uses.
+def load_engine(wanted: str | None) -> str | None:
+    """Papermill's name of an engine, with papermill loaded, which takes a moment. None is papermill's own engine.
 
-    jsonschema imports it under `suppress(ImportError)` and does without: github.com/jupyter-server/jupyter_server/issues/1559.
+    Raises:
+        ConfigError: papermill is not installed, there is no such engine, or it cannot run here.
     """
-    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
     try:
-        import papermill
+        from personalab.engines import engine_name
     except ImportError:
         raise ConfigError("sweeps need papermill: pip install 'personalab[notebook]'") from None
     # Where nobody set up logging, each dead kernel would be told on standard error, across the table.
     logging.getLogger("papermill").addHandler(logging.NullHandler())
-    return papermill
+    return engine_name(wanted)
 
 
 class _Log:
@@ -140,23 +138,24 @@ class _Run:
         self.task, self._attempt, self._log = task, attempt, log
         self._node: Any = None
         self._place = 0
-        self._end = None if task.timeout is None else time.monotonic() + task.timeout
+        self._began: float | None = None
         self._cell: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
         self._stopped = threading.Event()
 
     def outcome(self) -> tuple[Any, str | None]:
         """Run it: status and error."""
-        load_papermill()
         from jupyter_client.kernelspec import NoSuchKernel
         from papermill.exceptions import PapermillException, PapermillExecutionError
 
         try:
-            self._execute()
+            self._execute(load_engine(self.task.engine))
         except PapermillExecutionError as error:
             self._log.write(_ANSI.sub("", "\n".join(error.traceback)) + "\n")
             told = f"{error.ename}: {' '.join(str(error.evalue).split())}"
             return "failed", f"{told} (in cell [{error.exec_count}])"
-        except (PapermillException, NoSuchKernel, RuntimeError, OSError, asyncio.CancelledError) as error:
+        except (
+            PapermillException, NoSuchKernel, KernelError, RuntimeError, OSError, asyncio.CancelledError
+        ) as error:  # fmt: skip
             return self._given_up(error)
         finally:
             self._settle()
@@ -170,13 +169,18 @@ class _Run:
             with suppress(RuntimeError):  # the loop is closed: it has ended by itself
                 loop.call_soon_threadsafe(running.cancel)
 
+    @property
+    def seconds(self) -> float | None:
+        """What its cells took, up to now; None where none was begun."""
+        return None if self._began is None else round(time.monotonic() - self._began, 3)
+
     def text(self) -> str:
         """The notebook as far as it came; the one that was to be run where there was no kernel."""
         if self._node is None:
             return self.task.notebook.text
         return str(_nbformat().writes(self._node))
 
-    def _execute(self) -> None:
+    def _execute(self, engine: str | None) -> None:
         from papermill.engines import papermill_engines
         from papermill.execute import execute_notebook, raise_for_execution_errors
 
@@ -186,15 +190,14 @@ class _Run:
             _node(task.notebook.text),
             None,
             parameters=task.trial.parameters,
-            engine_name=task.engine,
+            engine_name=engine,
             prepare_only=True,
         )
         node.metadata.papermill.update(input_path=task.notebook.path.name, output_path=EXECUTED)
         self._node = node
-        kernel = papermill_engines.nb_kernel_name(engine_name=task.engine, nb=node, name=None)
-        start = _START_SECONDS if task.timeout is None else min(_START_SECONDS, task.timeout)
+        kernel = papermill_engines.nb_kernel_name(engine_name=engine, nb=node, name=None)
         papermill_engines.execute_notebook_with_engine(
-            task.engine,
+            engine,
             node,
             kernel_name=kernel,
             input_path=task.notebook.path.name,
@@ -202,7 +205,7 @@ class _Run:
             progress_bar=False,
             stdout_file=self._log,
             stderr_file=self._log,
-            start_timeout=start,
+            start_timeout=_START_SECONDS,
             shutdown_kernel="immediate",
             resources={"metadata": {"path": str(task.notebook.path.parent)}},
             extra_arguments=self._kernel_arguments(),
@@ -220,10 +223,13 @@ class _Run:
         return [f"--IPKernelApp.exec_lines=import os; os.environ.update({given!r}); del os", "--log-level=40"]
 
     def _seconds_left(self, cell: Any) -> float | None:
-        return None if self._end is None else max(_SECONDS_LEAST, self._end - time.monotonic())
+        if self.task.timeout is None or self._began is None:
+            return None
+        return max(_SECONDS_LEAST, self._began + self.task.timeout - time.monotonic())
 
     def _cell_starts(self, cell: Any, cell_index: int) -> None:
         self._place = cell_index
+        self._began = self._began or time.monotonic()
         running = asyncio.current_task()
         assert running is not None
         self._cell = asyncio.get_running_loop(), running

@@ -28,7 +28,7 @@ Status = Literal["running", "done", "failed", "interrupted"]
 class Trial(Record):
     """A trial as its `trial.json` has it.
 
-    `parameters` are those given; the notebook's defaults hold for the rest. `seconds` is from the kernel's start to its end.
+    `parameters` are those given; the notebook's defaults hold for the rest. `seconds` is from its first cell to its end.
     `counts` is what its pools did, None where it is not known. A trial found `running` when nobody runs its sweep was
     interrupted. `started` is UTC.
     """

@@ -19,7 +19,7 @@ PACKAGE = ROOT / "personalab"
 
 # From the bottom up. A module imports only from lower rows; `__init__` and `__main__` stand on top of all.
 LAYERS = [
-    ["errors", "web_addresses"],
+    ["errors", "warm_parent", "web_addresses"],
     ["power", "records", "tweet_text", "names", "tokens", "loops", "batch_rows", "allowance", "pace"],
     [
         "meters",
@@ -28,6 +28,7 @@ LAYERS = [
         "attributes",
         "config",
         "files",
+        "forked_kernels",
         "prices",
         "schemas",
         "slots",
@@ -48,6 +49,7 @@ LAYERS = [
         "pauses",
         "tally",
         "dialect",
+        "engines",
         "images",
         "card_format",
         "card_words",
