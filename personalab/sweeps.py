@@ -241,22 +241,23 @@ def _run_all(plan: Plan, tasks: list[Task], pool: Executor, progress: bool) -> d
     began = time.monotonic()
     ended: dict[str, Trial] = {}
     starts: dict[str, float] = {}
-    futures: dict[Future[Trial], Task] = {pool.submit(run_trial, task): task for task in tasks}
-    waiting = set(futures)
-    try:
-        with board(progress) as draw:
+    with board(progress) as draw:
+        futures: dict[Future[Trial], Task] = {pool.submit(run_trial, task): task for task in tasks}
+        waiting = set(futures)
+        try:
             while waiting:
                 finished, waiting = wait(waiting, _TICK_SECONDS, FIRST_COMPLETED)
                 ended |= {futures[future].trial.name: future.result() for future in finished}
-                under_way = [futures[future].trial for future in waiting if future.running()]
-                starts |= {trial.name: time.monotonic() for trial in under_way if trial.name not in starts}
-                draw(*_moment(plan, {trial.name: starts[trial.name] for trial in under_way}, ended, began))
-    except BaseException:
-        for future in waiting:
-            future.cancel()
-        stop_trials(plan.folder)
-        wait(waiting)
-        raise
+                under_way = [futures[future].trial.name for future in waiting if future.running()]
+                starts |= {name: time.monotonic() for name in under_way if name not in starts}
+                draw(*_moment(plan, {name: starts[name] for name in under_way}, ended, began))
+        except BaseException:
+            for future in waiting:
+                future.cancel()
+            while waiting:  # again and again, as one may have been just about to begin
+                stop_trials(plan.folder)
+                _, waiting = wait(waiting, _TICK_SECONDS)
+            raise
     return ended
 
 

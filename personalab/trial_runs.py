@@ -70,6 +70,7 @@ def run_trial(task: Task) -> Trial:
         run = _Run(task, attempt, _Log(file, credentials))
         with _under_way(run):
             status, error = run.outcome()
+        seconds = run.seconds
     write_whole(
         task.folder / EXECUTED, hide(run.text(), credentials).encode("utf-8", "replace"), durable=False
     )
@@ -80,7 +81,7 @@ def run_trial(task: Task) -> Trial:
         update={
             "status": status,
             "error": hide(error, credentials) if error else None,
-            "seconds": run.seconds,
+            "seconds": seconds,
             "counts": read_meters(attempt),
         }
     )
