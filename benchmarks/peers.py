@@ -19,7 +19,7 @@ PEERS: dict[str, list[str]] = {
     "instructor": [],
     "inspect-ai": ["openai"],
     "bespokelabs-curator": [],
-    "distilabel": ["openai"],
+    "distilabel": ["openai", "requests"],
 }
 INSTALL_SECONDS = 180
 

@@ -117,9 +117,8 @@ def makespan(quick: bool) -> str:
 
 def limits(quick: bool) -> str:
     """Servers that refuse: too many at once, too many a minute."""
-    return _said(
-        "Servers with limits", [("rate_limit.py", "200"), *([] if quick else [("rate_limit.py", "1000")])]
-    )
+    longer = [("rate_limit.py",), ("rate_limit.py", "slots", "--calls", "1000")]
+    return _said("Servers with limits", [("rate_limit.py", "slots", "slots-silent")] if quick else longer)
 
 
 def memory(quick: bool) -> str:

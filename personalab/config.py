@@ -90,16 +90,19 @@ _VARIABLES = {
 _ROOT_MARKS = (".env", "pyproject.toml", "environment.yml")
 
 
-class Settings(Record):
-    """What a person can set. None for key and base URL together means the embedded provider; no rate is no limit."""
+class Address(Record):
+    """One address with its key and its limits. No rate is no limit; `models` are others that it has besides `model`.
+
+    None for key and base URL together means the embedded provider.
+    """
 
     api_key: SecretStr | None = None
     api_base: str | None = None
     model: str | None = None
+    models: tuple[str, ...] = ()
     max_concurrent: int = Field(default=MAX_CONCURRENT, ge=1)
     requests_per_minute: int | None = Field(default=None, ge=1)
     tokens_per_minute: int | None = Field(default=None, ge=1)
-    outputs: Path
 
     @field_validator("api_key")
     @classmethod
@@ -133,6 +136,30 @@ class Settings(Record):
     def offline(self) -> bool:
         """Whether the embedded provider answers."""
         return self.api_key is None and self.api_base is None
+
+
+class EndpointSettings(Address):
+    """One of several endpoints of a pool; nothing of it comes from the environment.
+
+    Raises:
+        ConfigError: a value that cannot be, or a name nobody knows.
+    """
+
+    def __init__(self, **values: Any) -> None:
+        problem = None
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            problem = explain(error)
+        del values  # so that no traceback with local variables shows the key
+        if problem:
+            raise ConfigError(f"endpoint: {problem}")
+
+
+class Settings(Address):
+    """What a person can set: one endpoint, and the folder for results."""
+
+    outputs: Path
 
 
 def load_settings(**arguments: Any) -> Settings:

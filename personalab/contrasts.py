@@ -112,10 +112,15 @@ class Method:
             "agree": stats.agreement(differences),
             "d_z": stats.standardised_difference(differences),
             "cliffs_delta": stats.cliffs_delta(one, other),
-            "mde_80": minimal_detectable_effect(error**2 * count, count, alpha=self.alpha, small=True)
-            if error is not None
-            else None,
+            "mde_80": self._detectable(error, count),
         }
+
+    def _detectable(self, error: float | None, count: int) -> float | None:
+        """The difference that four of five such studies would find; None where the test can find none."""
+        level = stats.sign_flip_level(count, self.alpha, resamples=self.resamples)
+        if error is None or level is None:
+            return None
+        return minimal_detectable_effect(error**2 * count, count, alpha=level, small=True)
 
 
 def favours(contrasts: pd.DataFrame, direction: int, alpha: float) -> list[str]:

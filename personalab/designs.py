@@ -95,6 +95,11 @@ class Design:
         return tuple(stage.name for stage in first.stages if stage.name not in shared)
 
     @property
+    def cells_see_picture(self) -> bool:
+        """Whether a stage that is asked in each cell is sent the picture."""
+        return any(self.pipeline.stage(name).sees_picture for name in self.stages)
+
+    @property
     def sharing(self) -> Pipeline:
         """The pipeline of the shared stages. There has to be one."""
         return replace(self.pipeline, stages=self.shared)

@@ -10,9 +10,12 @@ An experiment that was stopped goes on where it was when it is run again, also i
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Literal, Self
@@ -33,9 +36,43 @@ from personalab.runs import Run, StageRecord
 class _Start:
     """An image with its shared stages done. `begun` is False where it could not be opened."""
 
-    image: str
     run: Run
     begun: bool = True
+
+
+class _Ahead:
+    """Images that are begun ahead of their cells, and let go with the last of them."""
+
+    def __init__(self, begin: Callable[[str], Coroutine[None, None, _Start]]) -> None:
+        self._begin = begin
+        self._starts: dict[str, asyncio.Task[_Start]] = {}
+        self._left: Counter[str] = Counter()
+
+    def begin(self, images: Iterable[str]) -> None:
+        """Begin those that have not begun."""
+        for image in images:
+            if image not in self._starts:
+                self._starts[image] = asyncio.create_task(self._begin(image))
+
+    def expect(self, image: str, cells: int) -> None:
+        """Keep an image for so many cells."""
+        self._left[image] += cells
+
+    async def start(self, image: str) -> _Start:
+        """An image with its shared stages done."""
+        return await self._starts[image]
+
+    def done(self, image: str) -> None:
+        """A cell of an image has ended."""
+        self._left[image] -= 1
+        if not self._left[image]:
+            del self._starts[image]
+
+    async def stop(self) -> None:
+        """Nothing that was begun ahead goes on."""
+        for task in self._starts.values():
+            task.cancel()
+        await asyncio.gather(*self._starts.values(), return_exceptions=True)
 
 
 class Experiment:
@@ -118,11 +155,13 @@ class Experiment:
         self._began = time.monotonic() - self.seconds
         self._kept = sum(cell.run.status == "done" for cell in self._cells.values())
         self._worked = self._stages_done = 0
+        ahead = _Ahead(self._started)
         try:
             async with watch(self.tally, self._progress):
-                async for cell in as_finished(self._taken(), self._one, self._window):
+                async for cell in as_finished(self._taken(ahead), partial(self._one, ahead), self._window):
                     yield cell
         finally:
+            await ahead.stop()
             self.counts = pool.counts.since(self._before)
             self.seconds = time.monotonic() - self._began
 
@@ -142,16 +181,15 @@ class Experiment:
             seconds=time.monotonic() - self._began,
         )
 
-    async def _taken(self) -> AsyncIterator[tuple[_Start, Place]]:
-        """Cells as their images are ready. Images are begun ahead, so that the gate stays full."""
-        async for start in as_finished(self._open_images(), self._started, self._window):
-            for place in self._open_places(start.image):
-                yield start, place
-
-    async def _open_images(self) -> AsyncIterator[str]:
-        for image in self.design.images:
-            if any(self._open_places(image)):
-                yield image
+    async def _taken(self, ahead: _Ahead) -> AsyncIterator[Place]:
+        """The cells to run, image by image. The next images are begun meanwhile, so that the gate stays full."""
+        images = [image for image in self.design.images if any(self._open_places(image))]
+        for number, image in enumerate(images):
+            ahead.begin(images[number : number + self._window])
+            places = list(self._open_places(image))
+            ahead.expect(image, len(places))
+            for place in places:
+                yield place
 
     def _open_places(self, image: str) -> Iterator[Place]:
         for place in self.design.places([image]):
@@ -165,10 +203,11 @@ class Experiment:
             run = await pipeline.begin(path)
             self._check_different(image, run)
         except ImageError as error:
-            return _Start(image, pipeline.failed(path, error), begun=False)
+            return _Start(pipeline.failed(path, error), begun=False)
         if self.design.shared:
-            run = await self.design.sharing.complete(run)
-        return _Start(image, run)
+            run = await self.design.sharing.go_on(run)
+        # A picture is let go as soon as no stage wants to see it any more.
+        return _Start(run if self.design.cells_see_picture else _without_pixels(run))
 
     def _check_different(self, image: str, run: Run) -> None:
         """Two files may hold the same pixels: counted twice, they would make results look surer than they are."""
@@ -176,19 +215,20 @@ class Experiment:
         if other != image:
             raise ImageError(str(self.design.images[image]), f"is the same picture as {other}; leave one out")
 
-    async def _one(self, taken: tuple[_Start, Place]) -> Cell:
-        start, place = taken
+    async def _one(self, ahead: _Ahead, place: Place) -> Cell:
+        start = await ahead.start(place.image)
         first = place == self.design.first(place.image)
         stages = {name: _shared(record, paid=first) for name, record in start.run.stages.items()}
         run = start.run.model_copy(update={"replicate": place.replicate, "stages": stages})
         if start.begun:
-            run = await self.design.pipelines[place.condition].complete(run, on_stage=self._ended)
+            run = await self.design.pipelines[place.condition].go_on(run, self._ended)
         condition = self.design.conditions[place.condition]
         cell = Cell(
             condition=condition, image=place.image, replicate=place.replicate, run=_without_pixels(run)
         )
         self._cells[place] = cell
         self._worked += 1
+        ahead.done(place.image)
         return cell
 
     def _ended(self, run: Run, record: StageRecord) -> None:

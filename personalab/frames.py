@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -169,6 +169,7 @@ def texts_df(runs: Runs, stages: Iterable[str] | str | None = None) -> pd.DataFr
     """One row per text of a stage: a person of the network, an entry of the book, a tweet, a field of the core persona.
 
     `part` is the field it stands in. Of an experiment the stages under study are given, of runs all, unless `stages` says which.
+    A cell in which such a stage failed has one row, without a text, that says why in `error`.
     """
     if stages is None:
         stages = runs.grid.stages if isinstance(runs, Experiment) else None
@@ -180,7 +181,7 @@ def texts_df(runs: Runs, stages: Iterable[str] | str | None = None) -> pd.DataFr
                 for part, text in record.output.units():
                     yield _row(TEXT_COLUMNS, run, record, part, text)
 
-    return labelled(runs, TEXT_COLUMNS, rows)
+    return labelled(runs, TEXT_COLUMNS, rows, failed=wanted)
 
 
 def people_df(runs: Runs) -> pd.DataFrame:
@@ -236,7 +237,8 @@ def tweets_df(source: Runs | Sequence[Path | str] | None = None) -> pd.DataFrame
     """One row per tweet: of a folder of tweet files (`outputs/tweets` if none is given), of such files, or the example
     tweets of runs.
 
-    `source` says which of the two; columns that the other kind does not have are empty. Dates are days (datetime64).
+    `source` says which of the two; columns that the other kind does not have are empty. Dates are days (datetime64). A cell
+    of an experiment in which the tweets failed has one row, without a text, that says why in `error`.
 
     Raises:
         OutputError: there is no such folder, or a file is no file of tweets.
@@ -257,7 +259,7 @@ def tweets_df(source: Runs | Sequence[Path | str] | None = None) -> pd.DataFrame
         runs = [run for run in each if isinstance(run, Run | Cell)]
         files = ((Path(path), load_tweets(path)) for path in each if isinstance(path, Path | str))
     written = [_row(TWEET_COLUMNS, path, tweets, tweet) for path, tweets in files for tweet in tweets.tweets]
-    return _dated(labelled(runs, TWEET_COLUMNS, _examples, before=written))
+    return _dated(labelled(runs, TWEET_COLUMNS, _examples, before=written, failed=("example_tweets",)))
 
 
 def _examples(run: Run) -> Iterator[dict[str, Any]]:
@@ -337,18 +339,21 @@ def as_table(rows: pd.DataFrame | Iterable[BaseModel]) -> Styler:
 
 
 class _Source(NamedTuple):
-    """Runs, each with its cell if it is one's. `grid` is None where none is; `images` are in order."""
+    """Runs, each with its cell if it is one's. `grid` is None where none is; `images` and `stages` are those of cells."""
 
     grid: Grid | None
     images: list[str]
     runs: Iterable[tuple[Cell | None, Run]]
+    stages: Collection[str] = ()
 
 
 def _opened(runs: Runs) -> _Source:
     if isinstance(runs, Path | str):
         return _Source(None, [], ((None, run) for run in find_runs(runs)))
     if isinstance(runs, Experiment):
-        return _Source(runs.grid, list(runs.design.images), [(cell, cell.run) for cell in runs.cells])
+        design = runs.design
+        stages = [*(stage.name for stage in design.shared), *design.stages]
+        return _Source(runs.grid, list(design.images), [(cell, cell.run) for cell in runs.cells], stages)
     each = iter([runs] if isinstance(runs, Run | Cell) else runs)
     first = next(each, None)
     if not isinstance(first, Cell):
@@ -357,18 +362,24 @@ def _opened(runs: Runs) -> _Source:
         )
     cells = [first, *(cell for cell in each if isinstance(cell, Cell))]
     grid = Grid(conditions=tuple(dict.fromkeys(cell.condition for cell in cells)))
-    return _Source(
-        grid, list(dict.fromkeys(cell.image for cell in cells)), [(cell, cell.run) for cell in cells]
-    )
+    images = list(dict.fromkeys(cell.image for cell in cells))
+    stages = list(dict.fromkeys(name for cell in cells for name in cell.run.stages))
+    return _Source(grid, images, [(cell, cell.run) for cell in cells], stages)
 
 
 def labelled(
     runs: Runs, columns: Iterable[str], rows_of: Callable[[Run], Iterable[dict[str, Any]]], *,
-    before: Iterable[dict[str, Any]] = (), own: bool = False,
+    before: Iterable[dict[str, Any]] = (), own: bool = False, failed: Collection[str] | None = (),
 ) -> pd.DataFrame:  # fmt: skip
-    """The rows of runs after others; of cells with where they stand. `own` keeps columns that a factor's name would hide."""
+    """The rows of runs after others; of cells with where they stand. `own` keeps columns that a factor's name would hide.
+
+    `failed` are stages of which a cell that lacks their output has a row that says why (None: all), as what is left out
+    would make a condition look better than it is.
+    """
     source = _opened(runs)
-    rows, columns = list(before), list(columns)
+    rows = list(before)
+    lost = [name for name in source.stages if failed is None or name in failed]
+    columns = [*columns, *(["error"] if source.grid and failed != () else [])]
     names = _factor_columns(source.grid, columns if own else ()) if source.grid else {}
     for cell, run in source.runs:
         label: dict[str, Any] = {}
@@ -376,9 +387,19 @@ def labelled(
             place = {"condition": cell.condition.name, "image": cell.image, "replicate": cell.replicate}
             label = place | _factors(source.grid, cell.condition, names)
         rows += [row | label for row in rows_of(run)]
+        rows += [row | label for row in (_failures(run, lost) if cell else ())]
     labels = ["condition", *names, "image", "replicate"] if source.grid else []
     frame = _frame(rows, [*labels, *(name for name in columns if name not in labels)])
     return _categorical(frame, source, names)
+
+
+def _failures(run: Run, stages: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """A row for each stage that gave nothing, or was never asked as there was nothing to begin with."""
+    for name in stages:
+        record = run.stages.get(name)
+        if record is None or record.output is None:
+            said = record.error.message if record and record.error else "; ".join(run.errors)
+            yield {"run": run.name, "stage": name, "error": said}
 
 
 def _factor_columns(grid: Grid, taken: Iterable[str] = ()) -> dict[str, str]:

@@ -11,10 +11,10 @@ import itertools
 import math
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from personalab.errors import RateLimited
+from personalab.errors import ProviderUnreachable, RateLimited
 from personalab.limits import Limits, Ticket
 from personalab.slots import Slots
 
@@ -33,18 +33,27 @@ class _Turn:
             self.future.set_result(self.given)
 
 
-_Doors = tuple[Limits, ...]
+Doors = tuple[Limits, ...]
 _Line = list[tuple[int, int, _Turn]]  # a heap: highest rank, then first come
 
 
 class Gate:
-    """Lets requests in where there is room, the highest rank first, then who came first."""
+    """Lets requests in where there is room, the highest rank first, then who came first.
 
-    def __init__(self, doors: Sequence[Limits], clock: Callable[[], float] = time.monotonic) -> None:
-        self._doors = tuple(doors)
+    Requests stand in lines by their model; `doors_of` says through which doors a line may go at present, one at least.
+    """
+
+    def __init__(
+        self,
+        doors: Doors,
+        doors_of: Callable[[str], Doors] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._doors = doors
+        self._doors_of = doors_of or (lambda model: doors)
         self._clock = clock
         self._lock = threading.Lock()
-        self._lines: dict[_Doors, _Line] = {}
+        self._lines: dict[str, _Line] = {}
         self._arrivals = itertools.count()
         self._looks_at = math.inf
 
@@ -61,11 +70,9 @@ class Gate:
             return here + sum(door.outside for door in self._doors)
 
     @asynccontextmanager
-    async def slot(
-        self, rank: int = 0, tokens: int = 0, doors: _Doors | None = None
-    ) -> AsyncIterator[Ticket]:
+    async def slot(self, rank: int = 0, tokens: int = 0, model: str = "") -> AsyncIterator[Ticket]:
         """A place in flight behind one of the doors; what happens inside teaches its limits."""
-        ticket = await self._enter(rank, tokens, doors or self._doors)
+        ticket = await self._enter(rank, tokens, model)
         limits = ticket.limits
         try:
             if limits.slots is not None:
@@ -74,6 +81,11 @@ class Gate:
         except RateLimited as error:
             with self._lock:
                 limits.refused(ticket, error)
+            raise
+        except ProviderUnreachable:
+            with self._lock:
+                if len(self._doors_of(model)) > 1:
+                    limits.rest()
             raise
         else:
             with self._lock:
@@ -92,10 +104,10 @@ class Gate:
             with self._lock:
                 ticket.limits.go(ticket)
 
-    async def _enter(self, rank: int, tokens: int, doors: _Doors) -> Ticket:
+    async def _enter(self, rank: int, tokens: int, model: str) -> Ticket:
         with self._lock:
-            line = self._lines.setdefault(doors, [])
-            if not _first(line) and (door := self._open_one(doors, tokens)) is not None:
+            line = self._lines.setdefault(model, [])
+            if not _first(line) and (door := self._open_one(model, tokens)) is not None:
                 return door.enter(tokens)
             loop = asyncio.get_running_loop()
             turn = _Turn(loop, loop.create_future(), tokens)
@@ -116,17 +128,17 @@ class Gate:
             self._admit()
 
     def _admit(self) -> None:
-        while any(self._admit_one(doors, line) for doors, line in self._by_head()):
+        while any(self._admit_one(model, line) for model, line in self._by_head()):
             pass
 
-    def _by_head(self) -> list[tuple[_Doors, _Line]]:
+    def _by_head(self) -> list[tuple[str, _Line]]:
         """The lines in which somebody waits, the one whose first goes before the others' first."""
-        lines = [(doors, line) for doors, line in self._lines.items() if _first(line)]
+        lines = [(model, line) for model, line in self._lines.items() if _first(line)]
         return sorted(lines, key=lambda one: one[1][0][:2]) if len(lines) > 1 else lines
 
-    def _admit_one(self, doors: _Doors, line: _Line) -> bool:
+    def _admit_one(self, model: str, line: _Line) -> bool:
         turn = _first(line)
-        if turn is None or (door := self._open_one(doors, turn.tokens)) is None:
+        if turn is None or (door := self._open_one(model, turn.tokens)) is None:
             return False
         heapq.heappop(line)
         turn.given = door.enter(turn.tokens)
@@ -137,9 +149,9 @@ class Gate:
             door.leave(turn.given)
         return True
 
-    def _open_one(self, doors: _Doors, tokens: int) -> Limits | None:
+    def _open_one(self, model: str, tokens: int) -> Limits | None:
         """A door that lets one in now, the emptiest first; else somebody looks again as soon as one might."""
-        soonest = math.inf
+        soonest, doors = math.inf, self._doors_of(model)
         for door in sorted(doors, key=lambda door: door.load) if len(doors) > 1 else doors:
             wait = door.wait(tokens)
             if wait == 0:

@@ -31,6 +31,8 @@ _CLOSED_GUESS_SECONDS_MAX = 4.0
 """Where the endpoint does not say how long to wait, somebody tries again at least this often."""
 _CLOSED_MAX_SECONDS = 60.0
 """However long an endpoint asks to wait, somebody tries again after this."""
+_REST_FIRST_SECONDS = 1.0
+_REST_SECONDS_MAX = 60.0
 _REFUSAL_SECONDS_MIN = 0.05
 _REFUSAL_SECONDS_MAX = 2.0
 
@@ -78,6 +80,8 @@ class Limits:
         self._trial: Ticket | None = None
         self._refusal_seconds = _REFUSAL_SECONDS_MIN
         self._back_seconds = 0.0
+        self._failures = 0
+        self._rests_until = 0.0
 
     @property
     def in_flight(self) -> int:
@@ -105,6 +109,11 @@ class Limits:
         return self._quotas.count_tokens or (self._pace is not None and self._pace.counts_tokens)
 
     @property
+    def rests(self) -> bool:
+        """Whether it is left alone, as it did not answer."""
+        return self._failures > 0
+
+    @property
     def closed_seconds(self) -> float | None:
         """Seconds for which nothing goes, as nothing gets through; None while something does."""
         return max(0.0, self._closed_until - self._clock()) if self._closures else None
@@ -114,6 +123,8 @@ class Limits:
         now = self._clock()
         if self._entered >= self._width.number:
             return None
+        if self._failures and (self._entered or now < self._rests_until):
+            return self._rests_until - now if now < self._rests_until else None
         if self._closures:
             if now < self._closed_until:
                 return self._closed_until - now
@@ -177,6 +188,7 @@ class Limits:
         now = self._clock()
         self._quotas.told(ticket.quotas, ticket.sent, now)
         self._through = max(self._through, ticket.beside)
+        self._failures = 0
         # One more is tried only while there is so much to do that the refused one is back before the others are done.
         if waiting * (now - ticket.at) / self._width.number >= self._back_seconds:
             self._width.more(ticket.at, now)
@@ -186,6 +198,15 @@ class Limits:
                 self._open(ticket)
         elif ticket.at > self._proof_at:
             self._proof = 0
+
+    def rest(self) -> None:
+        """It did not answer: it is left alone for a while, and then one request tries."""
+        now = self._clock()
+        if now < self._rests_until:  # others that were in flight with the first say the same
+            return
+        rest = min(_REST_SECONDS_MAX, _REST_FIRST_SECONDS * 2**self._failures)
+        self._failures += 1
+        self._rests_until = now + rest
 
     def _not_the_number(self, ticket: Ticket, now: float, retry_after: float | None) -> None:
         if self._proof == 0:

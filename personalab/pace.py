@@ -19,7 +19,7 @@ _MINUTE = 60.0
 _LATE_SECONDS = 0.05
 """So much later than its time a request may go without those behind it going later too: timers are late."""
 _DEBT_SECONDS_MAX = 120.0
-"""However much was taken before, the next goes after this; it also bounds what a clock that is set back can do."""
+"""However much was taken before, the next goes after this."""
 _STATE = struct.Struct("<dd")
 _POLL_SECONDS = 0.001
 
@@ -58,7 +58,12 @@ class Pace:
         """0 and a request of so many tokens may go, or the seconds after which to ask again."""
         now = self._clock()
         with self._state() as state:
-            wait = max(min(time_, now + _DEBT_SECONDS_MAX) for time_ in state) - now
+            for index, at in enumerate(state):
+                if (
+                    not at <= now + _DEBT_SECONDS_MAX
+                ):  # nobody writes such a time: the clock was set back since
+                    state[index] = now
+            wait = max(state) - now
             if wait > 0:
                 return wait
             self._add(state, now, self._request_seconds, tokens * self._token_seconds)

@@ -207,7 +207,16 @@ class Pipeline:
         return await self.complete(run, on_stage=on_stage)
 
     async def complete(self, run: Run, earlier: Run | None = None, on_stage: OnStage | None = None) -> Run:
-        """A run that has begun through the stages it lacks; those that an earlier run has and that would be asked the same are kept.
+        """A run that has begun through all stages; those that an earlier run has and that would be asked the same are kept.
+
+        Raises:
+            AccessRefused: key, model or quota: nothing could succeed.
+        """
+        kept = self.kept(run.brief, earlier) if earlier and earlier.replicate == run.replicate else {}
+        return _counted(await self.go_on(run.model_copy(update={"stages": kept}), on_stage))
+
+    async def go_on(self, run: Run, on_stage: OnStage | None = None) -> Run:
+        """A run through the stages it lacks, its card not weighed. `seconds` are those of these stages.
 
         Raises:
             AccessRefused: key, model or quota: nothing could succeed.
@@ -218,9 +227,8 @@ class Pipeline:
         def clock() -> float:
             return time.perf_counter() - started
 
-        kept = self.kept(run.brief, earlier) if earlier and earlier.replicate == run.replicate else {}
-        records = await self._run_graph(run, {**kept, **run.stages}, clock, on_stage)
-        return _counted(run.model_copy(update={"stages": records, "seconds": round(clock(), 6)}))
+        records = await self._run_graph(run, clock, on_stage)
+        return run.model_copy(update={"stages": records, "seconds": round(clock(), 6)})
 
     def kept(self, brief: Brief, earlier: Run) -> dict[str, StageRecord]:
         """The stages of an earlier run that this pipeline would ask in the same words, with answers that still fit.
@@ -327,14 +335,14 @@ class Pipeline:
         )
 
     async def _run_graph(
-        self, run: Run, kept: Mapping[str, StageRecord], clock: Callable[[], float], on_stage: OnStage | None
+        self, run: Run, clock: Callable[[], float], on_stage: OnStage | None
     ) -> dict[str, StageRecord]:
-        """Every stage as soon as what it needs is there."""
+        """Every stage as soon as what it needs is there; those that the run has are left as they are."""
         tasks: dict[str, asyncio.Task[StageRecord]] = {}
 
         async def follow(stage: Stage) -> StageRecord:
-            if stage.name in kept:
-                return kept[stage.name]
+            if stage.name in run.stages:
+                return run.stages[stage.name]
             done: dict[str, StageOutput] = {}
             for need in stage.needs:
                 output = (await tasks[need]).output

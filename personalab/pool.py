@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -16,9 +16,9 @@ from personalab import config
 from personalab.budgets import Budget, Ceilings
 from personalab.cache import Cache, CacheMode, Why, identity, key_of
 from personalab.claims import claims_in
-from personalab.config import load_settings
+from personalab.config import Address, EndpointSettings, load_settings
 from personalab.dialect import asked_again
-from personalab.endpoints import Delivery, Endpoint, GateScope, Sleep, Span
+from personalab.endpoints import Endpoint, GateScope, Span
 from personalab.errors import (
     NotRecorded,
     OutputError,
@@ -28,6 +28,7 @@ from personalab.errors import (
     ReplyRefused,
     ReplyTruncated,
 )
+from personalab.fleet import ANY_ENDPOINT, Delivery, Fleet, Sleep
 from personalab.flights import Flights
 from personalab.prices import Price
 from personalab.records import JsonObject, PoolCounts, Reply, Request, Usage
@@ -47,10 +48,14 @@ Keep = Callable[[Reply], Awaitable[None]]
 
 
 class LLMPool:
-    """One endpoint, one limit, one cache.
+    """One cache before one endpoint, or before several.
 
     Arguments win over `OPENAI_API_KEY`, `OPENAI_BASE_URL`, `PERSONALAB_MODEL`, `MAX_CONCURRENT`,
     `REQUESTS_PER_MINUTE`, `TOKENS_PER_MINUTE` and `.env`. With neither key nor base URL the embedded provider answers. Works from any event loop, and several in a row.
+
+    With `endpoints` each request goes to one that has its model and has room; address, key, model and limits are then
+    theirs, and the first's model is the pool's. Replies of one model count as the same, whichever endpoint gave them,
+    unless `same_model` is False.
 
     Raises:
         ConfigError: a setting that cannot be, or an endpoint without a model.
@@ -68,6 +73,8 @@ class LLMPool:
         model: str | None = None,
         max_concurrent: int | None = None,
         *,
+        endpoints: Sequence[EndpointSettings] = (),
+        same_model: bool = True,
         requests_per_minute: int | None = None,
         tokens_per_minute: int | None = None,
         cache: CacheMode = "use",
@@ -95,22 +102,31 @@ class LLMPool:
         self._settings = settings
         self._tally = Tally()
         self.budget = budget
-        self._endpoint = Endpoint(
-            settings,
+        addresses: list[Address] = [*endpoints] or [settings]
+        made = [
+            Endpoint(
+                one,
+                self._tally,
+                gate=gate,
+                timeout_seconds=timeout_seconds,
+                prices=prices,
+                transport=transport,
+            )
+            for one in addresses
+        ]
+        self._fleet = Fleet(
+            made,
             self._tally,
-            gate=gate,
-            timeout_seconds=timeout_seconds,
+            same_model=same_model,
             attempts_max=attempts_max,
             patience_seconds=patience_seconds,
-            prices=prices,
             budget=budget,
-            transport=transport,
             sleep=sleep,
         )
-        self.offline = self._endpoint.offline
-        self.model = self._endpoint.model
-        self.provider = self._endpoint.provider
-        self.max_concurrent = settings.max_concurrent
+        self.offline = self._fleet.offline
+        self.model = self._fleet.model
+        self.provider = made[0].provider if len(made) == 1 else ANY_ENDPOINT
+        self.max_concurrent = sum(one.max_concurrent for one in addresses)
         self.cache = Cache(Path(cache_dir) if cache_dir else settings.outputs / "cache", cache)
         self._asks_max = asks_max
         self._flights: Flights[Reply] = Flights()
@@ -138,12 +154,12 @@ class LLMPool:
     @property
     def in_flight(self) -> int:
         """Requests at the endpoint now."""
-        return self._endpoint.in_flight
+        return self._fleet.in_flight
 
     @property
     def waiting(self) -> int:
         """Requests that wait for a place in flight."""
-        return self._endpoint.waiting
+        return self._fleet.waiting
 
     async def send(self, request: Request, check: Check | None = None) -> Reply:
         """The reply to a request, from the cache if it is there.
@@ -191,7 +207,7 @@ class LLMPool:
 
     def price(self, model: str | None = None) -> Price | None:
         """What a model costs here: as given, else as `genai-prices` has it, else None. The embedded provider is free."""
-        return self._endpoint.price(model)
+        return self._fleet.price(model or self.model)
 
     def check_price(self, model: str | None) -> None:
         """Whether a model may be asked under the budget: better before the first request than between others.
@@ -203,7 +219,8 @@ class LLMPool:
             self.budget.check(model or self.model, self.price(model))
 
     def _identity(self, request: Request) -> JsonObject:
-        return identity(request, self._endpoint.model_of(request), self.provider)
+        model = self._fleet.model_of(request)
+        return identity(request, model, self._fleet.provider_of(model))
 
     def _cached(self, key: str, check: Check | None) -> Reply | None:
         reply = self.cache.get(key)
@@ -243,7 +260,7 @@ class LLMPool:
 
         for _ in range(self._asks_max):
             try:
-                outcome = await self._endpoint.deliver(asked, spans, settle)
+                outcome = await self._fleet.deliver(asked, spans, settle)
             except PersonalabError as failed:
                 failed.usage, failed.attempts = usage, len(spans)
                 raise
@@ -265,7 +282,7 @@ class LLMPool:
             usage=usage,
             attempts=len(spans),
             seconds=round(sum(end - begin for begin, end in spans), 6),
-            endpoint=self.provider,
+            endpoint=delivery.endpoint,
             not_applied=delivery.not_applied,
             spans=tuple(spans),
         )

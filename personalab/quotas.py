@@ -28,7 +28,7 @@ _NAME = re.compile(
 )
 _UNIT_SECONDS = {"second": 1.0, "minute": 60.0, "day": 86_400.0}
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
-_DURATION_SECONDS = (86_400, 3_600, 60, 1, 0.001)
+_DURATION_SECONDS = (86_400, 3_600, 60, 1, 1 / 1000)
 _ITEM = re.compile(r'"?(?P<name>[\w.*/-]+)"?\s*;\s*(?P<parameters>[^,]*)')
 _MILLISECONDS_SINCE_1970 = 1e11
 _SECONDS_SINCE_1970 = 1e8

@@ -21,7 +21,7 @@ try:
 except ImportError:  # Windows: the limit holds within a process only
     fcntl = None  # type: ignore[assignment]
 
-_DEAD_HOLDER_SECONDS = 0.1
+_DEAD_HOLDER_MILLISECONDS = 100
 """A holder that died tells nobody, so whoever is next looks this often."""
 _PIPE_BYTES = 4096
 
@@ -124,11 +124,13 @@ class Slots:
             os.write(self._pipe, b".")
 
     def _serve(self) -> None:
+        news = select.poll()  # select() cannot watch a file whose number is above 1,023
+        news.register(self._pipe, select.POLLIN)
         while True:
             fcntl.flock(self._queue, fcntl.LOCK_EX)
             try:
                 while not self._given():
-                    select.select([self._pipe], [], [], _DEAD_HOLDER_SECONDS)
+                    news.poll(_DEAD_HOLDER_MILLISECONDS)
                     self._drain()
             finally:
                 fcntl.flock(self._queue, fcntl.LOCK_UN)

@@ -6,6 +6,7 @@ none and removed by none: whoever calls decides what is missing. What cannot be 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from functools import lru_cache
 
@@ -76,7 +77,7 @@ def mean_intervals(
     for place, numbers in enumerate(arrays):
         if len(numbers) < 2:
             continue
-        if np.ptp(numbers) == 0:
+        if is_constant(numbers):
             found[place] = Interval(low=float(numbers[0]), high=float(numbers[0]), method="constant")
         elif method == "t" or (method is None and len(numbers) < BCA_FROM):
             found[place] = _t_interval(numbers, confidence)
@@ -87,6 +88,12 @@ def mean_intervals(
         for column, place in enumerate(places):
             found[place] = _bca_interval(arrays[place], drawn[:, column], confidence)
     return found
+
+
+def is_constant(values: ArrayLike) -> bool:
+    """Whether all values are the same but for rounding."""
+    numbers = _numbers(values)
+    return bool(len(numbers) and np.ptp(numbers) <= 1e-12 * np.abs(numbers).max())
 
 
 def _t_interval(numbers: Numbers, confidence: float) -> Interval:
@@ -252,6 +259,14 @@ def sign_flip_floor(units: int, *, resamples: int = RESAMPLES) -> float | None:
     return 2 / 2**units if units <= EXACT_UNITS_MAX else 1 / (resamples + 1)
 
 
+def sign_flip_level(units: int, alpha: float, *, resamples: int = RESAMPLES) -> float | None:
+    """The largest p below `alpha` that `sign_flip_p` can give: p comes in steps. None where it can give none."""
+    step = sign_flip_floor(units, resamples=resamples)
+    if step is None or step >= alpha:
+        return None
+    return (math.ceil(alpha / step) - 1) * step
+
+
 def sign_flip_name(units: int) -> str:
     """What `sign_flip_p` does for so many differences."""
     return "exact sign flip" if units <= EXACT_UNITS_MAX else "random sign flip"
@@ -289,7 +304,7 @@ def cliffs_delta(a: ArrayLike, b: ArrayLike) -> float | None:
 def standardised_difference(differences: ArrayLike) -> float | None:
     """Mean difference in standard deviations of the differences (d_z); None where they do not vary."""
     numbers = _numbers(differences)
-    if len(numbers) < 2 or np.ptp(numbers) == 0:
+    if len(numbers) < 2 or is_constant(numbers):
         return None
     return float(numbers.mean() / numbers.std(ddof=1))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -199,6 +200,13 @@ async def test_a_failed_cell_is_a_row(provider: ScriptedProvider, scripted: Pipe
     assert frame["error"][3].startswith("stage social_network: ")
     assert frame["calls"].sum() == len(provider.bodies)
     assert list(conditions_df(experiment)["failed"]) == [1, 3]
+    texts = texts_df(experiment)
+    lost = texts[texts["text"].isna()]
+    assert list(lost["temperature"]) == [0.3, 1.1, 1.1, 1.1]
+    assert list(lost["image"]) == ["bad", *(path.stem for path in TWO), "bad"]
+    assert lost["error"].str.contains("image|social_network").all()
+    assert texts.drop(lost.index)["error"].isna().all()
+    assert len(tweets_df(experiment)) == 0  # they were no part of it
     provider.script, provider.bodies = write, []
     await experiment.run()
     assert [stage_of(body) for body in provider.bodies] == ["social_network"] * 2
@@ -213,7 +221,7 @@ async def test_a_failed_shared_stage(provider: ScriptedProvider, scripted: Pipel
     assert list(frame["status"]) == ["failed", "failed"]
     assert frame["error"].str.startswith("stage core_persona: ").all()
     assert frame["calls"].sum() == len(provider.bodies) == 6
-    assert len(texts_df(experiment)) == 0
+    assert set(texts_df(experiment)["error"]) == {"stage social_network: not run, as core_persona failed"}
 
 
 async def test_a_refused_key_stops_it(provider: ScriptedProvider, scripted: Pipeline) -> None:
@@ -228,6 +236,25 @@ async def test_a_refused_key_stops_it(provider: ScriptedProvider, scripted: Pipe
     provider.script = write
     await experiment.run()
     assert set(runs_df(experiment)["status"]) == {"done"}
+
+
+async def test_nothing_is_sent_after_it_stopped(provider: ScriptedProvider, scripted: Pipeline) -> None:
+    """Images that were begun ahead are let go of as well, even while somebody holds the error."""
+    held = asyncio.Event()
+    asked: list[str] = []
+
+    async def wait(body: dict[str, Any]) -> None:
+        asked.append(stage_of(body))
+        if stage_of(body) == "core_persona" and len(asked) > 1:
+            await held.wait()  # the other images are still at stage 1 when the key is refused
+
+    provider.wait = wait
+    provider.script = lambda body: failure(401) if stage_of(body) == "social_network" else write(body)
+    experiment = Experiment(scripted, HOT_AND_COLD, EIGHT, window=2)
+    with pytest.raises(KeyRefused) as caught:
+        await experiment.run()
+    assert scripted.pool.in_flight == scripted.pool.waiting == 0
+    assert caught.value.__traceback__ is not None
 
 
 async def test_an_interrupted_experiment_goes_on(provider: ScriptedProvider, scripted: Pipeline) -> None:

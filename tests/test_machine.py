@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import subprocess
 import sys
 import time
@@ -13,6 +15,7 @@ import pytest
 
 from personalab.offline.faults import parse_faults
 from personalab.offline.server import OfflineServer
+from personalab.slots import Slots
 
 pytestmark = [
     pytest.mark.slow,
@@ -72,7 +75,9 @@ def clients(
 
 def replies(process: subprocess.Popen[str]) -> int:
     """How many a process got, once it has ended."""
-    said, _ = process.communicate(timeout=90)
+    assert process.stdout is not None
+    said = process.stdout.read()  # `communicate` would lose what came together with the first line
+    process.wait(90)
     return int(said or 0)
 
 
@@ -148,3 +153,25 @@ def test_without_locks_it_is_said_once(tmp_path: Path, first: str, reason: str) 
     (said,) = (line for line in done.stderr.splitlines() if "NotPaidOnce: " in line)
     assert "may be paid by each" in said
     assert reason in said
+
+
+async def test_places_are_waited_for_with_a_thousand_files_open(tmp_path: Path) -> None:
+    """Files of a process are numbered; what watches the queue takes high numbers as well."""
+    import resource
+
+    before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    files = [os.open(os.devnull, os.O_RDONLY) for _ in range(1_030)]
+    try:
+        slots = Slots(tmp_path)
+        first = await slots.take(1)
+        waiting = asyncio.create_task(slots.take(1))
+        assert not (await asyncio.wait({waiting}, timeout=0.3))[0]
+        slots.free(first)
+        assert await asyncio.wait_for(waiting, 20) == 0
+        slots.free(0)
+    finally:
+        for file in files:
+            os.close(file)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before, most))
+    slots.close()

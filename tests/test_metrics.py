@@ -19,6 +19,7 @@ from personalab.errors import ConfigError
 from personalab.metrics import (
     diversities,
     find_metric,
+    format_distance,
     known_metrics,
     metric,
     metrics_df,
@@ -242,6 +243,14 @@ def test_diversities_are_never_pooled() -> None:
     assert score(frame, "attribution_accuracy", by="condition").loc[0, "attribution_accuracy"] < 0.5
 
 
+def test_personas_stand_for_images() -> None:
+    """Of tweets files the image may be unknown; then texts of several personas are not pooled either."""
+    frame = tweets(a=(8, 20)).rename(columns={"image": "persona_id"})
+    assert len(score(frame, "jaccard_mean")) == 8
+    with pytest.raises(ConfigError, match="several persona_ids"):
+        score(frame, "jaccard_mean", by="condition")
+
+
 def test_copy_rate() -> None:
     """Runs of five words that stand in what the model was shown."""
     shown = "You are Ana. Ana bakes bread at dawn and hates small talk."
@@ -270,6 +279,22 @@ def test_formats() -> None:
     ]
     assert found[names].tolist() == [2, 1, 1, 1, 1, 1, 1, 0]
     assert pd.isna(score_rows(frame).loc[1, "all_lower_case"])
+
+
+def test_distance_to_a_reference() -> None:
+    """The same format has none; a hashtag more in every tweet has some; it can be a metric of one's own."""
+    human = ["so tired", "coffee first!", "why is it raining? why", "monday"]
+    assert format_distance(human, human[::-1]) == 0
+    tagged = [f"{text} #mood" for text in human]
+    assert format_distance(tagged, human) == pytest.approx(1 / 0.5 / 8)
+    assert format_distance([], human) is None
+
+    @metric(level="set", unit="standard deviations", range=(0, None), direction=-1)
+    def unlike_ours(text: list[str]) -> float | None:
+        """How far the format is from our own tweets."""
+        return format_distance(text, human)
+
+    assert score(pd.DataFrame({"text": human}), "unlike_ours")["unlike_ours"].tolist() == [0]
 
 
 def test_a_metric_of_ones_own() -> None:

@@ -76,6 +76,7 @@ LAYERS = [
         "trials",
     ],
     ["trial_frames", "trial_runs", "card_png", "card_lint", "metrics", "comparison_checks", "endpoints"],
+    ["fleet"],
     ["card_checks", "cards", "pool", "stages"],
     ["personas", "views", "contrasts", "cache_folder"],
     ["calendars", "runs", "progress", "comparison_views"],

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from personalab import Pipeline
 from personalab.contradictions import Dated, find_contradictions
 from personalab.errors import ConfigError
+from personalab.jobs import calendars_of, plan_calendars, write_tweets
 from personalab.persona_frames import (
     contradictions_df,
     near_personas_df,
@@ -23,6 +24,7 @@ from personalab.persona_frames import (
     repeats_df,
     spread_df,
 )
+from personalab.planner import Planner
 from personalab.schemas import (
     BookEntry,
     CharacterBook,
@@ -174,6 +176,23 @@ async def test_frames_of_a_set(pipeline: Pipeline, tmp_path: Path) -> None:
     near = near_personas_df(twins).iloc[0]
     assert (near["run_a"], near["run_b"]) == (personas.loc[0, "run"], "again")
     assert near["shared"] == "surname, occupation, location, age"
+
+
+async def test_tweets_of_the_calendar_are_checked_too(pipeline: Pipeline, tmp_path: Path) -> None:
+    """Tweets files are matched by the persona's identity, and each tweet has its day."""
+    run = await pipeline.run(PORTRAITS / "red_tie.png")
+    card = run.save(tmp_path / "personas").card
+    assert card is not None
+    await plan_calendars(Planner(pipeline.pool), [card], "2026-12", tmp_path / "calendars")
+    await write_tweets(
+        Planner(pipeline.pool), [card], calendars_of([card], tmp_path / "calendars"), tmp_path / "tweets"
+    )
+    assert contradictions_df(run, tmp_path / "tweets").empty
+    identity = personas_df(run).loc[0, "persona_id"]
+    told = {identity: [Dated(text="happy sunday", date=dt.date(2026, 12, 1))], "another": []}
+    found = contradictions_df(run, told)
+    assert found[["rule", "where", "says"]].to_numpy().tolist() == [["weekday", "tweets[0]", "happy sunday"]]
+    assert personas_df(run, told).loc[0, "contradictions"] == 1
 
 
 def test_repeats_and_spread() -> None:
