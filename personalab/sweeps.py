@@ -89,6 +89,8 @@ class Plan(Record):
         ]
         return "\n".join([*lines, *self.notes])
 
+    __repr__ = __str__
+
 
 class Sweep(Record):
     """A sweep that has ended: its trials in the order of the grid. `ran` counts those of this time, `counts` is what they did."""
@@ -124,6 +126,8 @@ class Sweep(Record):
             *([cost] if cost not in ("0", "unknown") else []),
         ]
         return " · ".join([*parts, duration(self.seconds)])
+
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         failures = "".join(
