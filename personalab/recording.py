@@ -67,10 +67,14 @@ def frame_names(folder: Path) -> list[str]:
     return [found["name"] for found in _recorded(folder) if "frame" in found]
 
 
+def recorded_files(folder: Path) -> list[Path]:
+    """The files of recorded values in a trial's folder, in the order they were written."""
+    return sorted((folder / RECORDED).glob("*.json"), key=lambda file: (file.stat().st_mtime_ns, file.name))
+
+
 def _recorded(folder: Path) -> list[JsonObject]:
-    files = sorted((folder / RECORDED).glob("*.json"), key=lambda file: (file.stat().st_mtime_ns, file.name))
     try:
-        return [json.loads(file.read_bytes()) for file in files]
+        return [json.loads(file.read_bytes()) for file in recorded_files(folder)]
     except (OSError, ValueError) as error:
         raise OutputError(
             f"recorded values in {folder} cannot be read: {error}; run the trial again"

@@ -6,7 +6,7 @@ Everything in it comes from notebooks and files, so all text is escaped.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from personalab.progress import duration
 from personalab.sweep_progress import cells
 from personalab.trial_frames import collect
 from personalab.trial_grids import value_text, varied_names
-from personalab.trials import EXECUTED, LOG, Trial, find_trials, sweep_folder
+from personalab.trials import EXECUTED, HASH_LENGTH, LOG, Trial, find_trials, sweep_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +33,7 @@ h1{font-size:22px;margin:0}h2{font-size:17px;margin:24px 0 6px}
 table{border-collapse:collapse}td,th{padding:3px 12px 3px 0;text-align:left;vertical-align:top;border-bottom:1px solid #ddd}
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
 .wide{overflow-x:auto}.dim{color:#595959}.failed{color:#a3140c;font-weight:600}
-figure{display:inline-block;margin:8px 16px 8px 0}a{color:#0b5cad}
+figure{display:inline-block;vertical-align:top;margin:8px 16px 8px 0}a{color:#0b5cad}td:last-child{white-space:nowrap}
 """
 
 
@@ -50,13 +50,16 @@ def report(sweep: Path | str) -> Path:
 
 def report_html(sweep: Path | str) -> str:
     """The report of a sweep; links are to its folder."""
-    trials = find_trials(sweep)
-    varied = varied_names(trial.parameters for trial in trials.values())
+    trials = list(find_trials(sweep).values())
+    varied = varied_names(trial.parameters for trial in trials)
     frame = collect(sweep)
+    columns = list(frame.columns)
+    recorded = columns[columns.index("cost") + 1 :]
+    charts = _charts(frame[frame["status"] == "done"], recorded, varied)
     name = escape(sweep_folder(sweep).name)
-    body = [f"<h1>{name}</h1>", _summary(list(trials.values())), _grid(list(trials.values()), varied)]
-    body += [f"<h2>Recorded</h2>{charts}" for charts in [_charts(frame, trials, varied)] if charts]
-    body += [_table(trials, varied, _recorded(frame, trials))]
+    body = [f"<h1>{name}</h1>", _summary(trials), _grid(trials, varied)]
+    body += [f"<h2>Recorded</h2>{charts}"] if charts else []
+    body += [_table(trials, frame[recorded], varied)]
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{name}</title>'
     return f'<!doctype html><html lang="en"><head>{head}<style>{_STYLE}</style></head><body>{"".join(body)}</body></html>'
 
@@ -96,55 +99,38 @@ def _grid(trials: list[Trial], varied: list[str]) -> str:
     return f"<h2>Grid</h2>{table if rows else '<p>The defaults of the notebook.</p>'}"
 
 
-def _table(trials: Mapping[Path, Trial], varied: list[str], recorded: list[str]) -> str:
-    from personalab.recording import read_values
-
-    heads = ["trial", *varied, "status", *recorded]
-    head = "".join(f"<th>{escape(each)}</th>" for each in heads)
-    head += (
-        "".join(f'<th class="n">{each}</th>' for each in ("seconds", "calls", "tokens", "cost"))
-        + "<th>files</th>"
+def _table(trials: list[Trial], recorded: pd.DataFrame, varied: list[str]) -> str:
+    head = "".join(f"<th>{escape(each)}</th>" for each in ("trial", *varied, "status", *recorded.columns))
+    head += "".join(f'<th class="n">{each}</th>' for each in ("seconds", "calls", "tokens", "cost"))
+    rows = "".join(
+        _row(trial, varied, values)
+        for trial, values in zip(trials, recorded.itertuples(index=False), strict=True)
     )
-    rows = []
-    for folder, trial in trials.items():
-        values = read_values(folder)
-        link = quote(trial.name)
-        status = "" if trial.status == "done" else ' class="failed"'
-        told = f"{trial.status}: {trial.error}" if trial.error else trial.status
-        words = [value_text(trial.parameters[name]) if name in trial.parameters else "" for name in varied]
-        row = f'<td><a href="{link}/{EXECUTED}">{escape(trial.name)}</a></td>'
-        row += "".join(f"<td>{escape(word)}</td>" for word in words) + f"<td{status}>{escape(told)}</td>"
-        row += "".join(f"<td>{escape(_short(values.get(name)))}</td>" for name in recorded)
-        seconds = "" if trial.seconds is None else f"{trial.seconds:.1f}"
-        row += "".join(f'<td class="n">{each}</td>' for each in (seconds, *cells(trial.counts)))
-        rows.append(f'<tr>{row}<td><a href="{link}/{LOG}">log</a> <a href="{link}/">folder</a></td></tr>')
-    return f'<h2>Trials</h2><div class="wide"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
+    return f'<h2>Trials</h2><div class="wide"><table><tr>{head}<th>files</th></tr>{rows}</table></div>'
 
 
-def _recorded(frame: pd.DataFrame, trials: Mapping[Path, Trial]) -> list[str]:
-    from personalab.recording import read_values
+def _row(trial: Trial, varied: list[str], values: Iterable[Any]) -> str:
+    link = quote(trial.name)
+    mark = "" if trial.status == "done" else ' class="failed"'
+    told = f"{trial.status}: {trial.error}" if trial.error else trial.status
+    given = [value_text(trial.parameters[name]) if name in trial.parameters else "" for name in varied]
+    numbers = ["" if trial.seconds is None else f"{trial.seconds:.1f}", *cells(trial.counts)]
+    row = f'<td><a href="{link}/{EXECUTED}">{trial.name[-HASH_LENGTH:]}</a></td>'
+    row += "".join(f"<td>{escape(word)}</td>" for word in given) + f"<td{mark}>{escape(told)}</td>"
+    row += "".join(f"<td>{escape(_short(value))}</td>" for value in values)
+    row += "".join(f'<td class="n">{each}</td>' for each in numbers)
+    return f'<tr>{row}<td><a href="{link}/{LOG}">log</a> <a href="{link}/">folder</a></td></tr>'
 
-    return list(dict.fromkeys(name for folder in trials for name in read_values(folder)))
 
-
-def _charts(frame: pd.DataFrame, trials: Mapping[Path, Trial], varied: list[str]) -> str:
+def _charts(frame: pd.DataFrame, recorded: list[str], varied: list[str]) -> str:
     """Each recorded number over each varied parameter, as many as are read at a glance."""
-    from pandas.api.types import is_bool_dtype, is_numeric_dtype
-
-    numbers = [
-        name
-        for name in (
-            f"{each}_recorded" if f"{each}_recorded" in frame else each for each in _recorded(frame, trials)
-        )
-        if name in frame and is_numeric_dtype(frame[name]) and not is_bool_dtype(frame[name])
-    ]
     pairs = [
         (number, name)
-        for number, name in itertools.product(numbers, varied)
-        if frame[name].nunique() <= _LEVELS_MOST
+        for number, name in itertools.product(recorded, varied)
+        if _is_number(frame[number]) and frame[name].nunique() <= _LEVELS_MOST
     ]
     drawn = "".join(
-        f"<figure>{_chart(frame, number, name)}</figure>" for number, name in pairs[:_CHARTS_MOST]
+        f"<figure>{_chart(frame[name], frame[number])}</figure>" for number, name in pairs[:_CHARTS_MOST]
     )
     more = (
         f'<p class="dim">The first {_CHARTS_MOST} of {len(pairs)} charts.</p>'
@@ -154,30 +140,35 @@ def _charts(frame: pd.DataFrame, trials: Mapping[Path, Trial], varied: list[str]
     return drawn + more
 
 
-def _chart(frame: pd.DataFrame, number: str, name: str) -> str:
+def _is_number(column: pd.Series[Any]) -> bool:
+    from pandas.api.types import is_bool_dtype, is_numeric_dtype
+
+    return is_numeric_dtype(column) and not is_bool_dtype(column) and bool(column.notna().any())
+
+
+def _chart(levels: pd.Series[Any], values: pd.Series[Any]) -> str:
+    """A point a trial, and their mean: a line where levels are numbers, else a stroke."""
     import altair as alt
     import pandas as pd
 
-    numeric = pd.api.types.is_numeric_dtype(frame[name]) and not pd.api.types.is_bool_dtype(frame[name])
+    numeric = _is_number(levels)
     # Names may hold dots and brackets, which mean something to Vega.
-    data = pd.DataFrame(
-        {"x": frame[name] if numeric else frame[name].map(_short), "y": frame[number]}
-    ).dropna()
-    kind = "Q" if numeric else "N"
-    x = alt.X(f"x:{kind}", title=name, sort=None, scale=alt.Scale(zero=False) if numeric else alt.Undefined)
-    y = alt.Y("y:Q", title=number, scale=alt.Scale(zero=False))
+    data = pd.DataFrame({"x": levels if numeric else levels.map(_short), "y": values}).dropna()
+    if numeric:
+        x = alt.X("x:Q", title=str(levels.name), scale=alt.Scale(zero=False))
+    else:
+        x = alt.X("x:N", title=str(levels.name), sort=None, axis=alt.Axis(labelAngle=0))
     base = alt.Chart(data)
-    points = base.mark_circle(size=45, opacity=0.55, color="#0072B2").encode(x=x, y=y)
+    points = base.mark_circle(size=45, opacity=0.55, color="#0072B2")
+    points = points.encode(x=x, y=alt.Y("y:Q", title=str(values.name), scale=alt.Scale(zero=False)))
     mean = (
         base.mark_line(color="#D55E00") if numeric else base.mark_tick(color="#D55E00", thickness=3, size=30)
     )
-    return Figure(
-        (points + mean.encode(x=x, y=alt.Y("mean(y):Q", title=number))).properties(width=300, height=200)
-    ).svg()
+    return Figure((points + mean.encode(x=x, y="mean(y):Q")).properties(width=300, height=200)).svg()
 
 
 def _short(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    text = "" if value is None else value_text(value)
+    if value is None or value != value:
+        return ""
+    text = f"{value:.4g}" if isinstance(value, float) else value_text(value)
     return text if len(text) <= 120 else f"{text[:119]}…"

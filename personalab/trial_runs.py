@@ -27,7 +27,7 @@ from personalab.errors import ConfigError, KernelError
 from personalab.files import write_whole
 from personalab.meters import TRIAL, read_meters
 from personalab.notebooks import Notebook
-from personalab.recording import RECORDED
+from personalab.recording import RECORDED, recorded_files
 from personalab.records import PoolCounts, Record
 from personalab.trials import EXECUTED, LOG, Trial, save_trial
 
@@ -74,7 +74,7 @@ def run_trial(task: Task) -> Trial:
     write_whole(
         task.folder / EXECUTED, hide(run.text(), credentials).encode("utf-8", "replace"), durable=False
     )
-    for recorded in (attempt / RECORDED).glob("*.json"):
+    for recorded in recorded_files(attempt):
         content = hide(recorded.read_text(encoding="utf-8"), credentials)
         write_whole(task.folder / RECORDED / recorded.name, content.encode(), durable=False)
     trial = trial.model_copy(

@@ -20,7 +20,7 @@ from personalab.records import JsonObject, PoolCounts, Record, explain
 from personalab.trial_grids import canonical, value_text
 
 EXECUTED, LOG, TRIAL_FILE = "executed.ipynb", "log.txt", "trial.json"
-_HASH_LENGTH = 10
+HASH_LENGTH = 10
 
 Status = Literal["running", "done", "failed", "interrupted"]
 
@@ -54,7 +54,7 @@ def sweeps_folder() -> Path:
 def trial_name(point: Mapping[str, Any], varied: list[str]) -> str:
     """A folder's name: what is varied, to be read, and a hash of all parameters, which tells any two points apart."""
     shown = "_".join(f"{name}-{value_text(point[name])}" for name in varied if name in point)
-    mark = hashlib.sha256(canonical(point).encode()).hexdigest()[:_HASH_LENGTH]
+    mark = hashlib.sha256(canonical(point).encode()).hexdigest()[:HASH_LENGTH]
     return f"{slug(shown)}-{mark}" if shown else mark
 
 

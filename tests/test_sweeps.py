@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import pty
 import signal
@@ -11,8 +12,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -313,6 +316,32 @@ def test_report(tmp_path: Path) -> None:
     links.feed(page)
     assert len(links.links) == 18
     assert all((done.folder / link).exists() or "%3Cb%3E" in link for link in links.links)
+
+
+def test_in_other_processes(tmp_path: Path) -> None:
+    """Any executor will do: a trial is sent as it is to another process."""
+    notebook = write_notebook(tmp_path / "some.ipynb", "temperature = 0.7", RECORDS)
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as processes:
+        done = sweep(notebook, {"temperature": [0.3, 1.1]}, executor=processes, engine="spawn")
+    assert states(done) == ["done", "done"]
+    assert sorted(done.frame()["doubled"]) == [0.6, 2.2]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"jobs": 0}, "one job or more"),
+        ({"timeout": 0}, "a time limit above 0"),
+        ({"engine": "forks"}, "did you mean 'fork'"),
+        ({"parameters": {"temprature": 1}}, "did you mean 'temperature'"),
+    ],
+)
+def test_options_that_cannot_be(tmp_path: Path, options: dict[str, Any], said: str) -> None:
+    """Told before anything runs, and nothing is written."""
+    notebook = write_notebook(tmp_path / "some.ipynb", "temperature = 0.7")
+    with pytest.raises(ConfigError, match=said):
+        sweep(notebook, None, **options)
+    assert not list((tmp_path / "outputs").glob("sweeps/*/*/trial.json"))
 
 
 def test_on_a_terminal(tmp_path: Path) -> None:
