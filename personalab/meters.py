@@ -66,3 +66,10 @@ def total(counts: Iterable[PoolCounts]) -> PoolCounts:
         usage=sum((each.usage for each in every), Usage()),
         cost=sum(known) if len(known) == len(costs) else None,
     )
+
+
+def known_total(counts: Iterable[PoolCounts | None]) -> PoolCounts | None:
+    """The sum; None as soon as one is not known."""
+    every = list(counts)
+    known = [each for each in every if each is not None]
+    return total(known) if len(known) == len(every) else None

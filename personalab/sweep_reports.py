@@ -69,9 +69,10 @@ def _summary(trials: list[Trial]) -> str:
         status: sum(trial.status == status for trial in trials)
         for status in ("done", "failed", "interrupted", "running")
     }
-    known = [trial.counts for trial in trials if trial.counts is not None]
+    every = [counts for trial in trials for counts in (trial.counts, trial.earlier)]
+    known = [counts for counts in every if counts is not None]
     calls, tokens, cost = cells(total(known))
-    least = "" if len(known) == len(trials) else "at least "
+    least = "" if len(known) == len(every) else "at least "
     parts = [f"{number} {status}" for status, number in states.items() if number]
     parts += [f"{least}{calls} requests sent", f"{least}{tokens} tokens paid", f"cost {least}{cost}"]
     parts += [f"{duration(sum(trial.seconds or 0 for trial in trials))} in kernels"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from html import escape
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from filelock import FileLock, Timeout
 
 from personalab.errors import ConfigError, OutputError
-from personalab.meters import total
+from personalab.meters import known_total
 from personalab.names import slug
 from personalab.notebooks import Notebook, read_notebook
 from personalab.progress import Tally, duration
@@ -93,13 +93,17 @@ class Plan(Record):
 
 
 class Sweep(Record):
-    """A sweep that has ended: its trials in the order of the grid. `ran` counts those of this time, `counts` is what they did."""
+    """A sweep that has ended: its trials in the order of the grid. `ran` counts those of this time, `counts` is what they did.
+
+    `notes` say what had changed since an earlier time, and what was left.
+    """
 
     folder: Path
     trials: tuple[Trial, ...]
     ran: int
     counts: PoolCounts | None
     seconds: float
+    notes: tuple[str, ...] = ()
 
     @property
     def failed(self) -> tuple[Trial, ...]:
@@ -130,11 +134,9 @@ class Sweep(Record):
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        failures = "".join(
-            f"<li>{escape(point_text(trial.parameters))}: {escape(trial.error or trial.status)}</li>"
-            for trial in self.failed
-        )
-        return f"<div>{escape(str(self))}<br>{escape(str(self.folder))}<ul>{failures}</ul></div>"
+        said = [f"{point_text(trial.parameters)}: {trial.error or trial.status}" for trial in self.failed]
+        listed = "".join(f"<li>{escape(text)}</li>" for text in (*self.notes, *said))
+        return f"<div>{escape(str(self))}<br>{escape(str(self.folder))}<ul>{listed}</ul></div>"
 
 
 def sweep(
@@ -235,8 +237,9 @@ def run_plan(
         folder=plan.folder,
         trials=trials,
         ran=len(ran),
-        counts=_sum([trial.counts for trial in ran.values()]),
+        counts=known_total([trial.counts for trial in ran.values()]),
         seconds=round(time.monotonic() - began, 3),
+        notes=tuple(plan.notes),
     )
 
 
@@ -286,7 +289,7 @@ def _moment(
         kept=kept,
         in_flight=len(running),
         share=len(ended),
-        counts=_sum([*running.values(), *(trial.counts for trial in ended.values())])
+        counts=known_total([*running.values(), *(trial.counts for trial in ended.values())])
         or PoolCounts(usage=Usage(input_tokens=None), cost=None),
         seconds=now - began,
     )
@@ -348,13 +351,6 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _sum(counts: Iterable[PoolCounts | None]) -> PoolCounts | None:
-    """The sum; None as soon as one is not known."""
-    every = list(counts)
-    known = [each for each in every if each is not None]
-    return total(known) if len(known) == len(every) else None
 
 
 def _count(number: int) -> str:

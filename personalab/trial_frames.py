@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,11 @@ from personalab.trials import Trial, find_trials
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+class MixedTrials(UserWarning):
+    """A sweep has trials of different versions of its notebook or of the package, which should not be compared."""
+
 
 _ABOUT = ("status", "error", "seconds", "calls", "input_tokens", "output_tokens", "cost")
 
@@ -33,23 +39,26 @@ def collect(sweep: Path | str, recorded: str | None = None) -> pd.DataFrame:
 
     trials = find_trials(sweep)
     parameters = list(dict.fromkeys(name for trial in trials.values() for name in trial.parameters))
+    if len({(trial.notebook_sha256, trial.package_version) for trial in trials.values()}) > 1:
+        mend = "run it again with all its points, or delete the folders of old trials"
+        warnings.warn(
+            f"sweep {sweep}: its trials are of different versions of notebook or package; {mend}",
+            MixedTrials,
+            stacklevel=2,
+        )
+    about = {folder: _about(trial, parameters) for folder, trial in trials.items()}
     if recorded is None:
-        rows = [
-            _about(trial, parameters) | _renamed(_about(trial, parameters), read_values(folder))
-            for folder, trial in trials.items()
-        ]
-        return pd.DataFrame(rows)
+        return pd.DataFrame([each | _renamed(each, read_values(folder)) for folder, each in about.items()])
+    names = {name for folder in trials for name in frame_names(folder)}
+    if recorded not in names:
+        raise unknown("recorded frame", recorded, names)
     parts = []
     for folder, trial in trials.items():
         frame = read_frame(folder, recorded) if trial.status == "done" else None
-        about = _about(trial, parameters)
         if frame is not None:
-            parts.append(_with_trial(frame, about))
+            parts.append(_with_trial(frame, about[folder]))
         elif trial.status != "done":
-            parts.append(pd.DataFrame([about]))
-    if not any(read_frame(folder, recorded) is not None for folder in trials):
-        raise unknown("recorded frame", recorded, _names(trials))
-    # Rows of trials that failed hold nothing in the recorded columns, and must not decide what those are.
+            parts.append(pd.DataFrame([about[folder]]))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -88,7 +97,3 @@ def _with_trial(frame: pd.DataFrame, about: dict[str, Any]) -> pd.DataFrame:
     # From a list of rows each, so that a column of the trial has one kind in all trials.
     told = pd.DataFrame([about] * len(frame), index=frame.index, columns=list(about))
     return pd.concat([told, rest], axis=1)
-
-
-def _names(trials: Iterable[Path]) -> list[str]:
-    return sorted({name for folder in trials for name in frame_names(folder)})

@@ -25,11 +25,11 @@ from personalab.config import load_settings
 from personalab.credentials import hide, known_credentials
 from personalab.errors import ConfigError, KernelError
 from personalab.files import write_whole
-from personalab.meters import TRIAL, read_meters
+from personalab.meters import TRIAL, known_total, read_meters
 from personalab.notebooks import Notebook
 from personalab.recording import RECORDED, recorded_files
 from personalab.records import PoolCounts, Record
-from personalab.trials import EXECUTED, LOG, Trial, save_trial
+from personalab.trials import EXECUTED, LOG, TRIAL_FILE, Trial, load_trial, save_trial
 
 _START_SECONDS = 60.0
 _SECONDS_LEAST = 0.01
@@ -55,9 +55,8 @@ def run_trial(task: Task) -> Trial:
     Raises:
         OutputError: its folder cannot be written.
     """
-    trial = task.trial.model_copy(
-        update={"started": dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")}
-    )
+    started = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
+    trial = task.trial.model_copy(update={"started": started, "earlier": _earlier(task.folder)})
     save_trial(task.folder, trial)
     for old in (*task.folder.glob(f"{_ATTEMPT}*"), task.folder / RECORDED):
         shutil.rmtree(old, ignore_errors=True)
@@ -94,6 +93,17 @@ def counts_so_far(folder: Path) -> PoolCounts | None:
     """What the pools of a running trial have done up to now."""
     attempt = next(folder.glob(f"{_ATTEMPT}*"), None)
     return read_meters(attempt) if attempt else PoolCounts()
+
+
+def _earlier(folder: Path) -> PoolCounts | None:
+    """What the attempts so far have done, also one that was killed; None as soon as one is not known."""
+    if not (folder / TRIAL_FILE).exists():
+        return PoolCounts()
+    there = load_trial(folder)
+    last = [] if there.status == "running" else [there.counts]
+    return known_total(
+        [there.earlier, *last, *(read_meters(attempt) for attempt in folder.glob(f"{_ATTEMPT}*"))]
+    )
 
 
 def stop_trials(sweep: Path) -> None:

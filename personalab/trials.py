@@ -29,8 +29,8 @@ class Trial(Record):
     """A trial as its `trial.json` has it.
 
     `parameters` are those given; the notebook's defaults hold for the rest. `seconds` is from its first cell to its end.
-    `counts` is what its pools did, None where it is not known. A trial found `running` when nobody runs its sweep was
-    interrupted. `started` is UTC.
+    `counts` is what its pools did, `earlier` what those of attempts before this one did; None where it is not known. A trial
+    found `running` when nobody runs its sweep was interrupted. `started` is UTC.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Trial(Record):
     error: str | None = None
     seconds: float | None = None
     counts: PoolCounts | None = None
+    earlier: PoolCounts | None = PoolCounts()
     notebook: str
     notebook_sha256: str
     package_version: str

@@ -28,6 +28,7 @@ from personalab.offline.server import OfflineServer
 from personalab.recording import record
 from personalab.sweep_reports import report
 from personalab.sweeps import Sweep, collect, plan_sweep, sweep
+from personalab.trial_frames import MixedTrials
 
 pytestmark = pytest.mark.slow
 WAIT_SECONDS = 60.0
@@ -243,6 +244,7 @@ def test_killed_in_the_middle(tmp_path: Path) -> None:
     again = sweep(notebook, {"n": [1, 2, 3, 4, 5]}, jobs=2)
     assert states(again) == ["done"] * 5
     assert again.ran == 3
+    assert again.notes == ("2 trials did not come to an end: run again",)
     assert len(list((tmp_path / "pids").glob("*"))) == before + 3
 
 
@@ -289,6 +291,45 @@ def test_eight_trials_pay_once(tmp_path: Path) -> None:
     assert frame["name"].nunique() == 1
     assert frame["input_tokens"].sum() > 0
     assert "7 requests sent" in done.stdout
+
+
+SENDS = """
+from personalab import LLMPool, run
+from personalab.records import Message, Request
+pool = LLMPool()
+run(pool.send(Request(stage="x", messages=(Message(role="user", text=f"number {n}"),))))
+"""
+
+
+def test_what_failed_attempts_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls before a crash count, also those of the attempt before; what two attempts need is paid in the first."""
+    with OfflineServer(parse_faults(fault=[], latency=[])) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+        monkeypatch.setenv("PERSONALAB_MODEL", "m")
+        notebook = write_notebook(tmp_path / "some.ipynb", "n = 0", SENDS, DIES["crash"])
+        first = sweep(notebook, {"n": [1, 2]})
+        assert [trial.counts.sent for trial in first.trials if trial.counts] == [1, 1]
+        assert first.counts is not None
+        assert first.counts.usage.tokens == sum(
+            collect("some")["input_tokens"] + collect("some")["output_tokens"]
+        )
+        write_notebook(notebook, "n = 0", SENDS)
+        again = sweep(notebook, {"n": [1, 2]})
+        assert again.notes == ("some.ipynb has changed since 2 trials ran: run again",)
+        assert [(trial.counts.sent, trial.counts.cached) for trial in again.trials if trial.counts] == [
+            (0, 1)
+        ] * 2
+        assert [trial.earlier.sent for trial in again.trials if trial.earlier] == [1, 1]
+        assert "2 requests sent" in report(again.folder).read_text(encoding="utf-8")
+        assert server.ledger.received == 2
+
+
+def test_trials_of_two_notebooks_are_told(tmp_path: Path) -> None:
+    """What was run with another version of the notebook should not be compared unseen."""
+    sweep(write_notebook(tmp_path / "some.ipynb", "n = 0", "1"), {"n": [1]})
+    sweep(write_notebook(tmp_path / "some.ipynb", "n = 0", "2"), {"n": [2]})
+    with pytest.warns(MixedTrials, match="different versions"):
+        assert list(collect("some")["n"]) == [1, 2]
 
 
 class _Links(HTMLParser):
