@@ -19,7 +19,7 @@ PACKAGE = ROOT / "personalab"
 
 # From the bottom up. A module imports only from lower rows; `__init__` and `__main__` stand on top of all.
 LAYERS = [
-    ["errors", "warm_parent", "web_addresses"],
+    ["errors", "memory", "warm_parent", "web_addresses"],
     ["power", "records", "tweet_text", "names", "tokens", "loops", "batch_rows", "allowance", "pace"],
     [
         "meters",
@@ -78,7 +78,7 @@ LAYERS = [
     ["trial_frames", "trial_runs", "card_png", "card_lint", "metrics", "comparison_checks", "endpoints"],
     ["fleet"],
     ["card_checks", "cards", "pool", "stages"],
-    ["personas", "views", "contrasts", "cache_folder"],
+    ["personas", "views", "contrasts", "cache_folder", "embeddings"],
     ["calendars", "runs", "progress", "comparison_views"],
     ["sweep_progress", "comparison", "batches", "tweets", "calendar_files", "judge"],
     ["pipeline", "planner", "tweet_files"],
