@@ -80,7 +80,8 @@ class ForkEngine(SpawnEngine):
     @classmethod
     def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **options: Any) -> Any:
         """Run the cells."""
-        options["kernel_manager_class"] = ForkedKernelManager
+        source = "\n".join(cell.source for cell in nb_man.nb.cells if cell.cell_type == "code")
+        options["kernel_manager_class"] = ForkedKernelManager.for_notebook(source)
         return super().execute_managed_notebook(nb_man, kernel_name, **options)
 
 

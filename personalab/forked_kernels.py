@@ -24,7 +24,8 @@ import uuid
 import weakref
 from pathlib import Path
 from queue import Empty
-from typing import Any
+from string import Template
+from typing import Any, NamedTuple, Self
 
 from jupyter_client.asynchronous.client import AsyncKernelClient
 from jupyter_client.manager import AsyncKernelManager
@@ -44,9 +45,19 @@ WARM_MODULES = (
     "personalab.jobs",
     "personalab.frames",
 )
-"""What the parent imports, as far as it is installed. None may start a thread."""
+"""What every parent imports, as far as it is installed. None may start a thread or look at what a kernel sets up."""
+WARM_WHERE_NAMED = {
+    "altair": "altair",
+    "charts": "altair",
+    "comparison": "scipy.stats",
+    "scipy": "scipy.stats",
+}
+"""What takes long to import, and is imported for notebooks in which this word stands."""
+_SOCKET_FOLDER_MAX = 50
+"""Characters of a folder in which sockets still get a path: 107 less what is below it."""
 _START_SECONDS = 60.0
 _READY_SECONDS = 1.0
+_MESSAGE_BYTES = 10_000
 _CHANGES_NOTHING = {"PYTEST_CURRENT_TEST", "PWD", "OLDPWD", "SHLVL", "_"}
 """Variables that no module looks at when it is imported, so that they need no parent of their own."""
 _ORDINARY = ["-m", "ipykernel_launcher"]
@@ -60,32 +71,42 @@ def can_fork() -> bool:
 class ForkedKernelManager(AsyncKernelManager):
     """A manager of one kernel, forked where its specification is the running interpreter's own."""
 
+    warm_modules = WARM_MODULES
+
+    @classmethod
+    def for_notebook(cls, source: str) -> type[ForkedKernelManager]:
+        """A manager whose parent has also imported what this code names."""
+        named = {module for word, module in WARM_WHERE_NAMED.items() if word in source}
+        return type(cls.__name__, (cls,), {"warm_modules": (*cls.warm_modules, *sorted(named))})
+
     client_factory = Type(klass=AsyncKernelClient, default_value="personalab.forked_kernels.ReadyClient")
 
     async def _async_pre_start_kernel(self, **options: Any) -> tuple[list[str], dict[str, Any]]:
-        if self.provisioner is None and self._is_ours():
+        if self.provisioner is None and can_fork() and self.interpreter_flags() is not None:
             self.kernel_id = self.kernel_id or options.pop("kernel_id", str(uuid.uuid4()))
             self.provisioner = ForkedKernel(
                 kernel_id=self.kernel_id, kernel_spec=self.kernel_spec, parent=self
             )
         return await super()._async_pre_start_kernel(**options)
 
-    def _is_ours(self) -> bool:
+    def interpreter_flags(self) -> tuple[str, ...] | None:
+        """What the specification gives this interpreter beside the kernel; None if it asks for something else."""
         specification = self.kernel_spec
         if specification is None or "kernel_provisioner" in specification.metadata:
-            return False
+            return None
         python, *rest = specification.argv
-        ours = python in ("python", "python3") or Path(python) == Path(sys.executable)
-        return can_fork() and ours and rest[:2] == _ORDINARY
+        if python not in ("python", "python3") and Path(python) != Path(sys.executable):
+            return None
+        flags = rest[: rest.index("-m")] if "-m" in rest else rest
+        return tuple(flags) if rest[len(flags) :][:2] == _ORDINARY else None
 
 
 class ForkedKernel(LocalProvisioner):
     """A forked kernel's life: started over a line to the warm parent, signalled over it, dead when it says so."""
 
     _line: socket.socket | None = None
-    _parent: WarmParent | None = (
-        None  # kept until the kernel has ended, also when another one has taken its place
-    )
+    _parent: WarmParent | None = None
+    """Kept until the kernel has ended, also when another one has taken its place."""
     _code: int | None = None
 
     @property
@@ -95,13 +116,17 @@ class ForkedKernel(LocalProvisioner):
 
     async def pre_launch(self, **options: Any) -> dict[str, Any]:
         """Choose the parent, and a place in its folder for the kernel's channels and connection file."""
-        folder = str(options.get("cwd") or Path.cwd())
-        environment = dict(options.get("env") or os.environ)
-        self._parent = warm_parent_for(environment, folder)
         manager = self.parent
-        assert isinstance(manager, AsyncKernelManager)
+        assert isinstance(manager, ForkedKernelManager)
+        flags = manager.interpreter_flags()
+        assert flags is not None
+        folder = str(Path.cwd() / (options.get("cwd") or ""))
+        environment = dict(options.get("env") or os.environ)
+        for name, value in self.kernel_spec.env.items():
+            environment[name] = Template(value).safe_substitute(environment)
+        self._parent = warm_parent_for(Needs.of(environment, folder, manager.warm_modules, flags))
         manager.transport = "ipc"  # sockets in a folder that only this user can open, and no ports to clash
-        manager.ip = str(self._parent.folder / self.kernel_id)
+        manager.ip = str(self._parent.folder / str(self.kernel_id))
         manager.connection_file = f"{manager.ip}.json"
         return await super().pre_launch(**options | {"env": environment, "cwd": folder})
 
@@ -114,21 +139,22 @@ class ForkedKernel(LocalProvisioner):
         assert self._parent is not None
         self.cwd = options["cwd"]
         orders = {
-            "arguments": cmd[1 + len(_ORDINARY) :],
+            "arguments": cmd[cmd.index(_ORDINARY[-1]) + 1 :],
             "environment": options["env"] | {"JPY_PARENT_PID": str(self._parent.process.pid)},
             "folder": self.cwd,
         }
         self._code = None
         self._line = self._parent.fork(orders)
-        loop = asyncio.get_running_loop()
         try:
-            said = await asyncio.wait_for(loop.sock_recv(self._line, 100), _START_SECONDS)
+            said = await asyncio.wait_for(_heard(self._line), _START_SECONDS)
         except TimeoutError:
+            await self.cleanup()
             raise KernelError(
                 f"a forked kernel was not ready after {_START_SECONDS:.0f} s; try --engine papermill"
             ) from None
         message = json.loads(said or "{}")
         if "process" not in message:
+            await self.cleanup()
             raise KernelError(
                 f"a forked kernel ended before it was ready (exit code {message.get('code')}), its error is on the terminal; "
                 "mend it, or try --engine papermill"
@@ -142,14 +168,14 @@ class ForkedKernel(LocalProvisioner):
             return self._code or 0
         if self._code is None:
             with contextlib.suppress(BlockingIOError):
-                self._hear(self._line.recv(100))
+                self._hear(_received(self._line))
         return self._code
 
     async def wait(self) -> int | None:
         """Its exit code, once it has ended."""
         if self._line is not None:
             if self._code is None:
-                self._hear(await asyncio.get_running_loop().sock_recv(self._line, 100))
+                self._hear(await _heard(self._line))
             self._line.close()
             self._line = None
         return self._code
@@ -212,43 +238,68 @@ class ReadyClient(AsyncKernelClient):
                 raise RuntimeError(f"Kernel didn't respond in {timeout:.0f} seconds")
 
 
+class Needs(NamedTuple):
+    """What a warm parent is made for; kernels that need something else need another one."""
+
+    environment: dict[str, str]
+    modules: tuple[str, ...]
+    flags: tuple[str, ...]
+    folder: str | None
+    """The working folder, where it decides what is imported."""
+
+    @classmethod
+    def of(
+        cls, environment: dict[str, str], folder: str, modules: tuple[str, ...], flags: tuple[str, ...]
+    ) -> Self:
+        """The needs of a kernel."""
+        seen = {name: value for name, value in environment.items() if name not in _CHANGES_NOTHING}
+        own = tuple(module for module in modules if not _is_shadowed(module.split(".")[0], folder))
+        relative = not all(map(os.path.isabs, environment.get("PYTHONPATH", "/").split(os.pathsep)))
+        return cls(seen, own, flags, folder if relative else None)
+
+
 class WarmParent:
     """A running warm parent. It ends, and its kernels with it, when nothing refers to this any more."""
 
-    def __init__(self, environment: dict[str, str], folder: str) -> None:
-        self.key = _key(environment, folder)
-        self.folder = Path(tempfile.mkdtemp(prefix="personalab-"))
+    def __init__(self, needs: Needs) -> None:
+        self.needs = needs
+        self.folder = Path(tempfile.mkdtemp(prefix="personalab-", dir=_socket_folder()))
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        command = [sys.executable, warm_parent.__file__, str(theirs.fileno()), str(self.folder)]
+        handles = [str(theirs.fileno()), str(self.folder)]
+        command = [sys.executable, *needs.flags, warm_parent.__file__, *handles, *needs.modules]
         with theirs:
             self.process = subprocess.Popen(
-                [*command, *self.key[1]],
+                command,
                 pass_fds=[theirs.fileno()],
-                env=environment,
-                cwd=folder,
+                env=needs.environment,
+                cwd=needs.folder or self.folder,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C is for this process, which then decides
             )
         self.end = weakref.finalize(self, _end, self._control, self.process, self.folder, os.getpid())
         _controls.add(self._control)
         self._watched: dict[str, int] = {}
-        self._warm_up()
+        try:
+            self._warm_up()
+        except BaseException:
+            self.process.kill()  # it has no kernels yet
+            self.end()
+            raise
 
     def _warm_up(self) -> None:
         self._control.settimeout(_START_SECONDS)
         try:
-            said = json.loads(self._control.recv(10_000) or b"{}")
+            said = json.loads(self._control.recv(_MESSAGE_BYTES) or b"{}")
         except TimeoutError:
             said = {"problem": f"it was not ready after {_START_SECONDS:.0f} s"}
         if "watched" not in said:
-            self.end()
             problem = said.get("problem", "it ended, its error is on the terminal")
             raise KernelError(f"no warm parent for forked kernels: {problem}; try --engine papermill")
         self._watched = json.loads(Path(said["watched"]).read_text())
 
-    def serves(self, environment: dict[str, str], folder: str) -> bool:
+    def serves(self, needs: Needs) -> bool:
         """Whether a kernel forked now would be what an ordinary one is."""
-        return self.process.poll() is None and self.key == _key(environment, folder) and self._is_fresh()
+        return self.process.poll() is None and self.needs == needs and self._is_fresh()
 
     def fork(self, orders: dict[str, Any]) -> socket.socket:
         """Ask for a kernel. Gives the line over which it will answer."""
@@ -271,26 +322,18 @@ class WarmParent:
             return False
 
 
-def warm_parent_for(environment: dict[str, str], folder: str) -> WarmParent:
-    """The parent for kernels of an environment and working folder; a new one if what runs does not serve any more.
+def warm_parent_for(needs: Needs) -> WarmParent:
+    """The parent for such kernels; a new one if the present one does not serve them.
 
     Raises:
         KernelError: it cannot be started.
     """
     global _current
     with _lock:
-        if _current is None or not _current.serves(environment, folder):
-            _current = None
-            _current = WarmParent(environment, folder)
+        if _current is None or not _current.serves(needs):
+            _current = None  # it ends now, unless kernels of it still run
+            _current = WarmParent(needs)
         return _current
-
-
-def _key(environment: dict[str, str], folder: str) -> tuple[Any, ...]:
-    """What a parent is made for: its environment, its modules, and the folder if that decides what is imported."""
-    seen = {name: value for name, value in environment.items() if name not in _CHANGES_NOTHING}
-    modules = tuple(module for module in WARM_MODULES if not _is_shadowed(module.split(".")[0], folder))
-    relative = not all(map(os.path.isabs, environment.get("PYTHONPATH", "/").split(os.pathsep)))
-    return seen, modules, folder if relative else None
 
 
 def _is_shadowed(module: str, folder: str) -> bool:
@@ -301,6 +344,26 @@ def _is_shadowed(module: str, folder: str) -> bool:
         return False
     installed = importlib.util.find_spec(module)
     return installed is None or installed.origin is None or not found[0].samefile(installed.origin)
+
+
+async def _heard(line: socket.socket) -> bytes:
+    """The next message on a line, waited for; nothing when it is hung up."""
+    try:
+        return await asyncio.get_running_loop().sock_recv(line, _MESSAGE_BYTES)
+    except ConnectionResetError:
+        return _received(line)
+
+
+def _received(line: socket.socket) -> bytes:
+    try:
+        return line.recv(_MESSAGE_BYTES)
+    except ConnectionResetError:  # a signal came too late for the other side; what it had said comes next
+        return line.recv(_MESSAGE_BYTES)
+
+
+def _socket_folder() -> str:
+    folder = tempfile.gettempdir()
+    return folder if len(os.fsencode(folder)) <= _SOCKET_FOLDER_MAX else "/tmp"
 
 
 def _end(control: socket.socket, process: subprocess.Popen[bytes], folder: Path, owner: int) -> None:

@@ -21,6 +21,7 @@ import importlib.util
 import json
 import os
 import selectors
+import shutil
 import signal
 import socket
 import sys
@@ -30,6 +31,8 @@ from pathlib import Path
 from typing import Any
 
 _PR_SET_PDEATHSIG = 1
+_NO_WARNING = "PYDEVD_DISABLE_FILE_VALIDATION"
+"""With it debugpy does not warn of frozen modules when it is imported; in a kernel nobody sees that warning."""
 _TRIAL_CELL = "from IPython.display import HTML, display; display(HTML('')); print(); 0"
 
 
@@ -37,17 +40,21 @@ def main() -> None:
     """Warm up, say so on the control socket, serve until it is hung up."""
     control = socket.socket(fileno=int(sys.argv[1]))
     folder, modules = Path(sys.argv[2]), sys.argv[3:]
-    del sys.path[0]  # this file's folder, in which kernels must not look for modules
+    sys.path.remove(str(Path(__file__).parent))  # kernels must not look for modules there
+    before = dict(os.environ)
     try:
         warm_up(folder, modules)
     except RuntimeError as error:
-        control.send(json.dumps({"problem": str(error)}).encode())
+        _tell(control, problem=str(error))
         return
+    set_by_imports = {name: value for name, value in os.environ.items() if before.get(name) != value}
     watched = write_watched(folder)
-    control.send(json.dumps({"watched": str(watched)}).encode())
+    _tell(control, watched=str(watched))
     kernel = Warm(control).serve()
-    if kernel is not None:
-        become_kernel(*kernel)
+    if kernel is None:
+        shutil.rmtree(folder, ignore_errors=True)
+    else:
+        become_kernel(*kernel, set_by_imports)
 
 
 def warm_up(folder: Path, modules: list[str]) -> None:
@@ -56,13 +63,13 @@ def warm_up(folder: Path, modules: list[str]) -> None:
     Raises:
         RuntimeError: a module started a thread, and a process with threads cannot be forked safely.
     """
-    os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = (
-        "1"  # else debugpy warns; kernels get their own environment
-    )
     for module in ("ipykernel.kernelapp", *modules):
         _import(module)
-    for module in _loaded_by_a_kernel(folder):
+    needed = _loaded_by_a_kernel(folder)
+    os.environ[_NO_WARNING] = "1"
+    for module in needed:
         _import(module)
+    del os.environ[_NO_WARNING]
     # OpenBLAS ends its threads before a fork, so only now can they be counted.
     if (threads := len(os.listdir("/proc/self/task"))) > 1:  # noqa: PTH208
         raise RuntimeError(f"importing {', '.join(modules)} left {threads - 1} threads running")
@@ -127,12 +134,14 @@ class Warm:
 
     def _signal(self, child: int) -> None:
         """Pass on the signal that was asked for; kill when whoever asked for the kernel has hung up."""
+        if (line := self._lines.get(child)) is None:
+            return  # it was waited for a moment ago
         try:
-            wanted = self._lines[child].recv(1)
+            wanted = line.recv(1)
         except ConnectionResetError:
             wanted = b""
         if not wanted:
-            self._selector.unregister(self._lines[child])
+            self._selector.unregister(line)
         _signal_group(child, wanted[0] if wanted else signal.SIGKILL)
 
     def _reap(self, child: int, ended: int) -> None:
@@ -144,8 +153,7 @@ class Warm:
         line = self._lines.pop(child)
         with contextlib.suppress(KeyError):  # hung up before
             self._selector.unregister(line)
-        with contextlib.suppress(OSError):
-            line.send(json.dumps({"code": code}).encode())
+        _tell(line, code=code)
         line.close()
 
     def _end(self) -> None:
@@ -155,13 +163,13 @@ class Warm:
             os.waitpid(child, 0)
 
 
-def become_kernel(line: socket.socket, orders: int) -> None:
+def become_kernel(line: socket.socket, orders: int, set_by_imports: dict[str, str]) -> None:
     """Turn this forked child into the ordinary kernel that its orders describe, and run it to its end."""
     with os.fdopen(orders, "rb") as file:
         file.seek(0)
         wanted: dict[str, Any] = json.load(file)
     os.environ.clear()
-    os.environ.update(wanted["environment"])
+    os.environ.update(wanted["environment"] | set_by_imports)
     time.tzset()
     os.chdir(wanted["folder"])
     sys.argv = [_launcher(), *wanted["arguments"]]
@@ -169,7 +177,7 @@ def become_kernel(line: socket.socket, orders: int) -> None:
     if (numpy_random := sys.modules.get("numpy.random")) is not None:
         numpy_random.seed()  # `random`, `uuid` and `secrets` see to it themselves
     kernel = _kernel([*wanted["arguments"], f"--IPKernelApp.parent_handle={os.getppid()}"])
-    line.send(json.dumps({"process": os.getpid()}).encode())
+    _tell(line, process=os.getpid())
     line.close()
     kernel.start()
 
@@ -205,6 +213,13 @@ def _loaded_by_a_kernel(folder: Path) -> list[str]:
         said = file.read()
     os.waitpid(child, 0)
     return list(json.loads(said)) if said else []
+
+
+def _tell(line: socket.socket, **news: object) -> None:
+    with contextlib.suppress(
+        BrokenPipeError, ConnectionResetError
+    ):  # nobody listens any more, which is seen next
+        line.send(json.dumps(news).encode())
 
 
 def _import(module: str) -> None:
