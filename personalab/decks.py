@@ -28,6 +28,7 @@ SHOWS: tuple[Show, ...] = ("all", "undecided", "kept", "rejected", "rated", "not
 
 SLOT_COLUMNS = ("date", "time_of_day", "content_type", "topic", "mood", "stage", "part")
 _HIDDEN = ("condition", "replicate", "model", "temperature", "prompt", "prompt_sha256", "run", "file", "source")
+_NOT_HIDDEN = ("image", "persona", "persona_id", "card", "text")
 _SEARCHED = ("text", "persona", "content_type", "topic", "mood")
 _SKETCH = 12
 """Runs of characters that stand for a text when near copies are looked for; two at 80 of 100 share one of them nearly always."""
@@ -155,7 +156,7 @@ def hidden_columns(frame: pd.DataFrame) -> tuple[str, ...]:
     """The columns that would tell a reader the condition: those known to, and each that has one value in every condition."""
     hidden = [name for name in frame.columns if name in _HIDDEN]
     if "condition" in frame.columns:
-        groups = frame.drop(columns=hidden).astype(str).groupby(frame["condition"].astype(str))
+        groups = frame.drop(columns=[*hidden, *(name for name in _NOT_HIDDEN if name in frame.columns)]).astype(str).groupby(frame["condition"].astype(str))
         alike = groups.nunique().max()
         hidden += [
             name for name in alike.index if alike[name] == 1 and frame[name].astype(str).nunique() > 1

@@ -94,6 +94,9 @@ class PairSitting(Sitting):
                 self._undo(act)
             case "go":
                 self.at = max(0, min(self.at + int(act.value), len(self.pairs) - 1))
+            case "look":
+                self.file.read_new()
+                self._show(act.item)
             case _:
                 raise ConfigError(f"pairs cannot be shown by {act.do}")
         self._said = self.file.decided()
@@ -138,10 +141,9 @@ class PairSitting(Sitting):
 
 def _halves(rows: pd.DataFrame, condition: str, text: str, whole: bool) -> Iterator[Half]:
     texts = [clean(cell(value)) for value in rows[text]]
-    # Who and when are left out: only what was written is compared, and a name could tell the condition.
     items = [
         {**feed(row, shown), "date": ""} for (_, row), shown in zip(rows.iterrows(), texts, strict=True)
-    ]
+    ]  # without dates, as only what was written is compared
     keys = tuple(rows["_item"])
     if whole:
         if texts:

@@ -95,7 +95,7 @@ function tweet(item, portraits) {
 }
 
 function render({ model, el }) {
-  const root = make("div", "personalab-review");
+  const root = make("div", "personalab-review asleep");
   root.tabIndex = 0;
   root.dataset.lmSuppressShortcuts = "true"; // JupyterLab takes single keys for itself otherwise
   const bar = make("div", "bar");
@@ -110,6 +110,7 @@ function render({ model, el }) {
   let pending = null; // the act whose answer is awaited
   let timers = [];
   let shownAt = performance.now();
+  let awake = false; // whether a kernel has ever answered; a saved notebook shows the widget without one
   let editing = null; // {what, value}: the box for tags or a note is open
   let opening = null; // the same, while an answer is awaited: what is typed meanwhile belongs into the box
 
@@ -123,22 +124,30 @@ function render({ model, el }) {
     if (pending || !waiting.length) return;
     const act = waiting.shift();
     const item = act.item ?? current()?.key ?? "";
-    if (!item && !["query", "mode", "undo"].includes(act.do)) return send();
+    if (!item && !["query", "mode", "undo", "look"].includes(act.do)) return send();
     pending = { ...act, id: newId(), item, seconds: act.seconds ?? (performance.now() - shownAt) / 1000 };
     root.classList.add("saving");
     timers = [
       setTimeout(() => say("waiting for the kernel …"), SLOW),
       setTimeout(lost, LOST),
     ];
+    const content = { ...pending };
     pending.sent = performance.now();
-    const { sent, ...content } = pending;
-    model.send(content);
+    try {
+      model.send(content);
+    } catch { // the widget has lost its kernel, as after a restart
+      lost();
+    }
   }
 
   function lost() {
     const kept = waiting.length;
     waiting = [];
     opening = null;
+    timers.forEach(clearTimeout);
+    pending.sent = -LOST;
+    root.classList.remove("saving");
+    if (!awake) return say("No kernel runs this review: run this cell to go on with it.");
     say("The kernel does not answer: this act is not saved" + (kept ? `, nor the ${kept} after it` : "") +
       ". If it is busy, wait; if it was restarted, run this cell again.", true);
   }
@@ -152,9 +161,18 @@ function render({ model, el }) {
     send();
   }
 
+  // The table for readers without a kernel stands beside the widget; where the widget lives it is in the way.
+  function wake() {
+    awake = true;
+    root.classList.remove("asleep");
+    const near = el.closest(".jp-OutputArea, .cell-output, .output_container, .output") ?? document;
+    for (const table of near.querySelectorAll(".personalab-review-table")) table.style.display = "none";
+  }
+
   function answered() {
     const before = current()?.key;
     view = model.get("view");
+    if (!awake && pending && view.answers === pending.id) wake();
     if (pending && view.answers === pending.id) {
       timers.forEach(clearTimeout);
       pending = null;
@@ -187,7 +205,7 @@ function render({ model, el }) {
     made.addEventListener("click", (event) => { event.preventDefault(); does(); root.focus({ preventScroll: true }); });
     return made;
   };
-  bar.append(progress, count, tools, rater);
+  bar.append(progress, count, rater, tools);
 
   const ask = () => act({ do: "query", item: "", value: {
     search: search.value, show: show.value, sort: sort.value.slice(1) || null, descending: sort.value[0] !== "+",
@@ -418,12 +436,7 @@ function render({ model, el }) {
   drawKeys();
   draw();
   el.append(root);
-  // The table for readers without a kernel stands beside the widget; where the widget runs it would only be in the way.
-  const hide = () => {
-    const near = el.closest(".jp-OutputArea, .cell-output, .output_container") ?? document;
-    for (const table of near.querySelectorAll(".personalab-review-table")) table.style.display = "none";
-  };
-  queueMicrotask(hide);
+  act({ do: "look" });
   return () => {
     model.off("change:view", answered);
     model.off("change:portraits", draw);

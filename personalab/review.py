@@ -32,13 +32,10 @@ if TYPE_CHECKING:
 _HERE = Path(__file__).parent
 STATIC_ROWS = 200
 """Rows of the table that stands where no kernel runs."""
-_TABLE_COLUMNS = ("persona", "date", "content_type", "topic", "text", "weighted_length")
-_TABLE_STYLE = (
-    "<style>.personalab-review-table table{border-collapse:collapse;max-width:1100px}"
-    ".personalab-review-table th,.personalab-review-table td{text-align:left;vertical-align:top;padding:4px 10px 4px 0;"
-    "border-bottom:1px solid rgba(128,128,128,.3)}"
-    ".personalab-review-table td.text{white-space:pre-line;overflow-wrap:anywhere;min-width:22em}</style>"
-)
+_TABLE_COLUMNS = ("persona", "date", "content_type", "text", "weighted_length")
+# At each cell, as a notebook that is not trusted loses its style sheets.
+_CELL = "text-align:left;vertical-align:top"
+_TEXT_CELL = f"{_CELL};white-space:pre-line;overflow-wrap:anywhere;width:50%"
 
 
 class Review(AnyWidget):
@@ -153,14 +150,14 @@ def table_html(frame: pd.DataFrame, file: ReviewFile, keys: tuple[str, ...], tex
     rows = []
     for key, (_, row) in zip(keys, frame.head(STATIC_ROWS)[columns].iterrows(), strict=False):
         cells = "".join(
-            f'<td{" class=text" if name == text else ""}>{escape(clean(cell(row[name])))}</td>' for name in columns
+            f'<td style="{_TEXT_CELL if name == text else _CELL}">{escape(clean(cell(row[name])))}</td>' for name in columns
         )
-        rows.append(f"<tr>{cells}<td>{escape(_spoken(said.get(key)))}</td></tr>")
-    heads = "".join(f"<th>{escape(name.replace('_', ' '))}</th>" for name in (*columns, "decision"))
+        rows.append(f'<tr>{cells}<td style="{_CELL}">{escape(_spoken(said.get(key)))}</td></tr>')
+    heads = "".join(f'<th style="{_CELL}">{escape(name.replace("_", " "))}</th>' for name in (*columns, "decision"))
     decided = sum(key in said for key in keys)
     more = f", the first {STATIC_ROWS} below" if len(frame) > STATIC_ROWS else ""
     return (
-        f'{_TABLE_STYLE}<div class="personalab-review-table"><p>{decided} of {len(frame)} decided by {escape(file.rater)} when '
+        f'<div class="personalab-review-table"><p>{decided} of {len(frame)} decided by {escape(file.rater)} when '
         f"this was saved{more}. Run this cell to go on.</p><table><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 

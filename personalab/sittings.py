@@ -153,6 +153,7 @@ class TweetSitting(Sitting):
             case "reveal":
                 self._reveal(act)
             case "look":
+                self.file.read_new()
                 self._show(act.item)
         self._said = self.file.decided()
 
