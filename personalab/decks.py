@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from personalab.config import TWEET_LIKENESS_MAX
 from personalab.errors import ConfigError, unknown
 from personalab.records import Record
-from personalab.reviews import Judgement, clean, item_keys
+from personalab.reviews import Judgement, clean, clean_frame, item_keys
 from personalab.words import plain_text
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Deck:
         keys = tuple(item_keys(frame, text))
         if not keys:
             raise ConfigError("nothing to review: the frame has no row")
-        frame = frame.reset_index(drop=True)
+        frame = clean_frame(frame.reset_index(drop=True))
         texts = tuple("" if value is None or value != value else clean(str(value)) for value in frame[text])
         copies = near_copies(texts)
         places: Iterable[int] = range(len(keys))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from personalab.errors import ConfigError, OutputError, unknown
 from personalab.files import write_whole
 from personalab.records import JsonObject
-from personalab.reviews import clean, item_keys
+from personalab.reviews import clean, clean_frame, item_keys
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,7 +79,7 @@ def save_frame(frame: pd.DataFrame, path: Path | str) -> Path:
         OutputError: the file cannot be written.
     """
     path = Path(path)
-    cleaned = frame.assign(**{name: [_clean(cell) for cell in frame[name]] for name in frame.select_dtypes(["object", "string"]).columns})  # fmt: skip
+    cleaned = clean_frame(frame)
     match path.suffix:
         case ".csv":
             content = cleaned.map(_harmless).to_csv(index=False).encode()

@@ -104,7 +104,8 @@ class ReviewFile:
 
     def judgement(self, item: str) -> Judgement:
         """What this rater says of an item."""
-        return self._newest.get((self.rater, item), Judgement())
+        newest = self._newest.get((self.rater, item))
+        return newest.judgement if newest else Judgement()
 
     def decided(self) -> dict[str, Decision]:
         """The newest decision of this rater by item."""
@@ -318,6 +319,13 @@ def item_keys(frame: pd.DataFrame, text: str = "text") -> pd.Series[str]:
 def clean(text: str) -> str:
     """Text that can be sent and stored: halves of surrogate pairs joined, those left alone replaced by U+FFFD."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def clean_frame(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with all its texts as `clean` makes them; pandas with Arrow's strings can hold no others."""
+    columns = frame.select_dtypes("object").columns
+    texts = {name: [clean(cell) if isinstance(cell, str) else cell for cell in frame[name]] for name in columns}
+    return frame.assign(**texts)
 
 
 def _cleaned(value: Any) -> Any:

@@ -105,7 +105,8 @@ class Page:
     """A notebook open in a browser. `errors` are what its scripts threw, `dialogs` what they asked."""
 
     def __init__(self, chromium: Any, address: str, notebook: str) -> None:
-        self.page = chromium.new_page(viewport={"width": 1280, "height": 1000})
+        self.page = chromium.new_page()
+        self.page.set_viewport_size({"width": 1280, "height": 1000})
         self.page.set_default_timeout(60_000)
         self.errors: list[str] = []
         self.dialogs: list[str] = []

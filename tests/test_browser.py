@@ -92,7 +92,7 @@ def notebook(folder: Path, name: str, rows: list[dict[str, Any]], call: str) -> 
     (folder / f"{name}.json").write_text(json.dumps(rows))
     source = f"""import json, pandas as pd
 from personalab.review import review, review_pairs
-frame = pd.DataFrame(json.load(open("{name}.json")))
+frame = pd.DataFrame(json.load(open("{name}.json")), dtype=object)
 {call}"""
     return write_notebook(folder / f"{name}.ipynb", source).name
 
