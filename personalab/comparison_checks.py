@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from personalab.registry import Metric
+from personalab.stats import is_constant
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,11 +111,9 @@ def _constant(values: pd.Series[float]) -> list[str]:
     there = values.dropna()
     if there.empty:
         return ["the metric is unknown everywhere"]
-    return (
-        [f"the metric is {there.iloc[0]:g} everywhere: it cannot tell these levels apart"]
-        if there.nunique() == 1
-        else []
-    )
+    if not is_constant(there.to_numpy()):
+        return []
+    return [f"the metric is {there.iloc[0]:g} everywhere: it cannot tell these levels apart"]
 
 
 def _replicates(

@@ -73,11 +73,11 @@ class Deck:
         Raises:
             ConfigError: no column of texts, or no row.
         """
+        frame = clean_frame(frame.reset_index(drop=True))
         keys = tuple(item_keys(frame, text))
         if not keys:
             raise ConfigError("nothing to review: the frame has no row")
-        frame = clean_frame(frame.reset_index(drop=True))
-        texts = tuple("" if value is None or value != value else clean(str(value)) for value in frame[text])
+        texts = tuple("" if value is None or value != value else str(value) for value in frame[text])
         copies = near_copies(texts)
         places: Iterable[int] = range(len(keys))
         if shuffle is not None:

@@ -57,7 +57,8 @@ def pairs_of(
     for column in (by, paired, text):
         if column not in frame.columns:
             raise unknown("column", column, map(str, frame.columns))
-    frame = clean_frame(frame.assign(_item=item_keys(frame, text)).reset_index(drop=True))
+    frame = clean_frame(frame.reset_index(drop=True))
+    frame = frame.assign(_item=item_keys(frame, text))
     within = [name for name in ("replicate", "content_type", "stage", "part") if name in frame.columns]
     alike = [name for name in within if name == "replicate"] if whole else within
     conditions = [str(each) for each in dict.fromkeys(frame[by].dropna())]

@@ -23,7 +23,7 @@ from personalab.config import load_settings
 from personalab.decks import Deck, cell
 from personalab.errors import ConfigError
 from personalab.pairs import PairSitting, pairs_of
-from personalab.reviews import Judgement, ReviewFile, clean, review_path
+from personalab.reviews import Judgement, ReviewFile, clean_frame, review_path
 from personalab.sittings import Act, Ask, Sitting, TweetSitting, portrait
 
 if TYPE_CHECKING:
@@ -107,6 +107,7 @@ def review(
         ConfigError: no such column, no row, or no rater.
         OutputError: the decisions cannot be written.
     """
+    frame = clean_frame(frame)
     file = ReviewFile(review_path(name, folder), rater or _login())
     shuffle = f"{name}\0{file.rater}" if blind and "condition" in frame.columns else None
     deck = Deck.of(frame, text=text, shuffle=shuffle, blind=blind)
@@ -150,7 +151,7 @@ def table_html(frame: pd.DataFrame, file: ReviewFile, keys: tuple[str, ...], tex
     rows = []
     for key, (_, row) in zip(keys, frame.head(STATIC_ROWS)[columns].iterrows(), strict=False):
         cells = "".join(
-            f'<td style="{_TEXT_CELL if name == text else _CELL}">{escape(clean(cell(row[name])))}</td>' for name in columns
+            f'<td style="{_TEXT_CELL if name == text else _CELL}">{escape(cell(row[name]))}</td>' for name in columns
         )
         rows.append(f'<tr>{cells}<td style="{_CELL}">{escape(_spoken(said.get(key)))}</td></tr>')
     heads = "".join(f'<th style="{_CELL}">{escape(name.replace("_", " "))}</th>' for name in (*columns, "decision"))

@@ -309,8 +309,8 @@ def item_keys(frame: pd.DataFrame, text: str = "text") -> pd.Series[str]:
     seen: dict[str, int] = {}
     keys = []
     for row in zip(*(frame[name].astype(object) for name in named), strict=True):
-        values = [name + "\0" + str(value) for name, value in zip(named, row, strict=True) if not pd.isna(value)]
-        key = hashlib.sha256("\1".join(values).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        values = [f"{name}\0{clean(str(value))}" for name, value in zip(named, row, strict=True) if not pd.isna(value)]
+        key = hashlib.sha256("\1".join(values).encode()).hexdigest()[:16]
         seen[key] = seen.get(key, 0) + 1
         keys.append(key if seen[key] == 1 else f"{key}-{seen[key]}")
     return pd.Series(keys, index=frame.index, name="item", dtype="object")
@@ -324,8 +324,10 @@ def clean(text: str) -> str:
 def clean_frame(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with all its texts as `clean` makes them; pandas with Arrow's strings can hold no others."""
     columns = frame.select_dtypes("object").columns
-    texts = {name: [clean(cell) if isinstance(cell, str) else cell for cell in frame[name]] for name in columns}
-    return frame.assign(**texts)
+    cleaned = frame.copy(deep=False)
+    for name in columns:
+        cleaned[name] = [clean(cell) if isinstance(cell, str) else cell for cell in frame[name]]
+    return cleaned
 
 
 def _cleaned(value: Any) -> Any:

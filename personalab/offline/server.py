@@ -22,7 +22,7 @@ from aiohttp import web
 
 from personalab.errors import ConfigError
 from personalab.offline.damage import damaged
-from personalab.offline.door import Door, limited
+from personalab.offline.door import Door
 from personalab.offline.faults import Faults
 from personalab.offline.ledger import Ledger, LedgerBook
 from personalab.offline.wire import (
@@ -30,12 +30,14 @@ from personalab.offline.wire import (
     Answer,
     ApiError,
     Chat,
+    asked_tokens,
     chunks,
     completion,
     cut,
     models,
     read_chat,
     read_json,
+    written_tokens,
 )
 from personalab.offline.writer import compose
 
@@ -215,17 +217,20 @@ class _Service:
         chat = read_chat(body)
         self._book.read(chat.label, body)
         self._door.check(chat)
-        self._door.enter()
+        told = self._door.enter(asked_tokens(chat))
+        written = 0
         try:
-            return await self._written(request, chat, count)
+            answer = await self._written(request, chat, count)
+            written = written_tokens(answer)
         finally:
-            self._door.leave()
+            self._door.leave(written)
+        return await _delivered(request, chat, answer, told)
 
-    async def _written(self, request: web.Request, chat: Chat, count: int) -> web.StreamResponse:
+    async def _written(self, request: web.Request, chat: Chat, count: int) -> Answer:
         fault = self._faults.drawn(count)
         random = Random(f"{self._faults.seed} damage {count}")
         if fault == "rate_limit":
-            raise limited("requests", self._faults.retry_after)
+            raise self._door.limited("requests", self._faults.retry_after)
         replicate = request.headers.get(REPLICATE_HEADER, "")
         # Decoding a picture takes tens of milliseconds, during which the others are to be answered.
         text = await asyncio.to_thread(compose, chat, replicate) if chat.images else compose(chat, replicate)
@@ -234,17 +239,20 @@ class _Service:
             status, message = random.choice(_SERVER_ERRORS)
             raise ApiError(status, message, kind="server_error")
         if fault == "reset":
-            return _reset(request)
+            raise _reset(request)
         answer = Answer(text) if fault is None else damaged(fault, text, random)
-        return await _delivered(request, chat, cut(answer, chat.max_tokens))
+        return cut(answer, chat.max_tokens)
 
 
-async def _delivered(request: web.Request, chat: Chat, answer: Answer) -> web.StreamResponse:
+async def _delivered(
+    request: web.Request, chat: Chat, answer: Answer, told: dict[str, str]
+) -> web.StreamResponse:
     said = answer.text if answer.text is not None else answer.refusal or ""
     identity = hashlib.sha256(said.encode()).hexdigest()[:24]
     if not chat.stream:
-        return _json(completion(chat, answer, identity))
-    response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
+        return _json(completion(chat, answer, identity), headers=told)
+    headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
+    response = web.StreamResponse(headers=headers | told)
     await response.prepare(request)
     for chunk in chunks(chat, answer, identity):
         await response.write(chunk)
@@ -252,10 +260,10 @@ async def _delivered(request: web.Request, chat: Chat, answer: Answer) -> web.St
     return response
 
 
-def _reset(request: web.Request) -> web.Response:
+def _reset(request: web.Request) -> ConnectionResetError:
     if request.transport is not None:
         request.transport.abort()
-    raise ConnectionResetError
+    return ConnectionResetError()
 
 
 @web.middleware
