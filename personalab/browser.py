@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 BROWSED_BYTES_MAX = 4 << 20
 """Bytes of a table that go into the page; of a larger one the first and last rows, and it says so."""
 _STATIC_ROWS = 50
+_LONG = 60
+"""Characters from which a text gets room: a box that is wide enough to read, and scrolls where it is very long."""
+_BOX = (
+    "min-width:24em;max-width:60ch;max-height:12em;overflow:auto;white-space:pre-line;overflow-wrap:anywhere"
+)
 
 
 def browse(
@@ -52,8 +57,12 @@ def _shown(frame: pd.DataFrame, pictures: str | None) -> pd.DataFrame:
         elif pd.api.types.is_numeric_dtype(column) or pd.api.types.is_datetime64_any_dtype(column):
             shown[name] = column
         else:
-            shown[name] = [escape(_lines(value)) for value in column]
+            shown[name] = [_text(_lines(value)) for value in column]
     return shown.rename(columns=lambda name: escape(str(name).replace("_", " ")))
+
+
+def _text(text: str) -> str:
+    return escape(text) if len(text) < _LONG else f'<div style="{_BOX}">{escape(text)}</div>'
 
 
 def _lines(value: Any) -> str:
@@ -68,7 +77,7 @@ def _picture(path: Any) -> str:
 def _table(shown: pd.DataFrame, rows: int) -> ITable:
     from itables.widget import ITable
 
-    class Browsed(ITable):  # type: ignore[misc]
+    class Browsed(ITable):
         """A table with another, for viewers that run no widgets."""
 
         def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -77,7 +86,7 @@ def _table(shown: pd.DataFrame, rows: int) -> ITable:
             return {**data, "text/html": static}, metadata
 
     return Browsed(
-        shown, allow_html=True, showIndex=False, maxBytes=BROWSED_BYTES_MAX, pageLength=rows, classes="display wrap",
-        column_filters="header", columnDefs=[{"targets": "_all", "className": "dt-left"}],
-        style="white-space:pre-line;overflow-wrap:anywhere;table-layout:auto;width:100%;margin:auto",
+        shown, allow_html=True, showIndex=False, maxBytes=BROWSED_BYTES_MAX, pageLength=rows, classes="display compact",
+        columnControl=["order", "searchDropdown"], ordering={"indicators": False, "handler": False},
+        columnDefs=[{"targets": "_all", "className": "dt-left dt-top"}], style="width:100%;margin:0",
     )  # fmt: skip

@@ -27,7 +27,17 @@ Show = Literal["all", "undecided", "kept", "rejected", "rated", "noted", "near c
 SHOWS: tuple[Show, ...] = ("all", "undecided", "kept", "rejected", "rated", "noted", "near copies")
 
 SLOT_COLUMNS = ("date", "time_of_day", "content_type", "topic", "mood", "stage", "part")
-_HIDDEN = ("condition", "replicate", "model", "temperature", "prompt", "prompt_sha256", "run", "file", "source")
+_HIDDEN = (
+    "condition",
+    "replicate",
+    "model",
+    "temperature",
+    "prompt",
+    "prompt_sha256",
+    "run",
+    "file",
+    "source",
+)
 _NOT_HIDDEN = ("image", "persona", "persona_id", "card", "text")
 _SEARCHED = ("text", "persona", "content_type", "topic", "mood")
 _SKETCH = 12
@@ -127,7 +137,9 @@ class Deck:
         if query.sort not in self.sortable:
             raise unknown("column to sort by", query.sort, self.sortable)
         column = self.frame[query.sort].iloc[list(self.order)]
-        return list(column.sort_values(ascending=not query.descending, kind="stable", na_position="last").index)
+        return list(
+            column.sort_values(ascending=not query.descending, kind="stable", na_position="last").index
+        )
 
     def _shows(self, show: Show, place: int, said: Mapping[str, Judgement]) -> bool:
         if show == "all":
@@ -156,11 +168,13 @@ def hidden_columns(frame: pd.DataFrame) -> tuple[str, ...]:
     """The columns that would tell a reader the condition: those known to, and each that has one value in every condition."""
     hidden = [name for name in frame.columns if name in _HIDDEN]
     if "condition" in frame.columns:
-        groups = frame.drop(columns=[*hidden, *(name for name in _NOT_HIDDEN if name in frame.columns)]).astype(str).groupby(frame["condition"].astype(str))
+        groups = (
+            frame.drop(columns=[*hidden, *(name for name in _NOT_HIDDEN if name in frame.columns)])
+            .astype(str)
+            .groupby(frame["condition"].astype(str))
+        )
         alike = groups.nunique().max()
-        hidden += [
-            name for name in alike.index if alike[name] == 1 and frame[name].astype(str).nunique() > 1
-        ]
+        hidden += [name for name in alike.index if alike[name] == 1 and frame[name].astype(str).nunique() > 1]
     return tuple(map(str, hidden))
 
 

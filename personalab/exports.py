@@ -42,8 +42,8 @@ def with_reviews(frame: pd.DataFrame, reviews: pd.DataFrame, text: str = "text")
             "raters": said["rater"].nunique(),
             "kept_share": said["kept"].mean().astype("Float64"),
             "mean_rating": said["rating"].mean().astype("Float64"),
-            "tags": said["tags"].agg(lambda each: tuple(dict.fromkeys(tag for tags in each for tag in tags))),
-            "notes": said["note"].agg(lambda each: tuple(note for note in each if note)),
+            "tags": said["tags"].agg(_joined_tags),
+            "notes": said["note"].agg(_joined_notes),
         }
     )
     joined = keyed.merge(summary, how="left", left_on="item", right_index=True)
@@ -84,7 +84,9 @@ def save_frame(frame: pd.DataFrame, path: Path | str) -> Path:
         case ".csv":
             content = cleaned.map(_harmless).to_csv(index=False).encode()
         case ".jsonl":
-            content = cleaned.to_json(orient="records", lines=True, force_ascii=False, date_format="iso").encode()
+            content = cleaned.to_json(
+                orient="records", lines=True, force_ascii=False, date_format="iso"
+            ).encode()
         case ".parquet":
             content = cleaned.to_parquet(index=False)
         case _:
@@ -173,7 +175,13 @@ def pair_preferences(pairs: pd.DataFrame) -> list[JsonObject]:
         if row["outcome"] not in ("a", "b"):
             continue
         good, bad = ("a", "b") if row["outcome"] == "a" else ("b", "a")
-        told = {"rater": row["rater"], "image": row["image"], "chosen": row[good], "rejected": row[bad], "notice": NOTICE}
+        told = {
+            "rater": row["rater"],
+            "image": row["image"],
+            "chosen": row[good],
+            "rejected": row[bad],
+            "notice": NOTICE,
+        }
         asked = [{"role": "user", "content": "Write a post in the voice of this fictional person."}]
         found.append(_preference(asked, row[f"{good}_text"], row[f"{bad}_text"], told))
     return found
@@ -189,6 +197,14 @@ def save_lines(rows: Iterable[JsonObject], path: Path | str) -> Path:
     return write_whole(Path(path), content.encode())
 
 
+def _joined_tags(each: Any) -> Any:
+    return tuple(dict.fromkeys(tag for tags in each for tag in tags))
+
+
+def _joined_notes(each: Any) -> Any:
+    return tuple(note for note in each if note)
+
+
 def _preference(prompt: list[JsonObject], good: Any, bad: Any, metadata: JsonObject) -> JsonObject:
     return {
         "prompt": prompt,
@@ -200,7 +216,9 @@ def _preference(prompt: list[JsonObject], good: Any, bad: Any, metadata: JsonObj
 
 def _prompt(row: JsonObject) -> list[JsonObject]:
     who = _known(row.get("persona")) or "a fictional person"
-    slot = ", ".join(f"{name.replace('_', ' ')}: {value}" for name in _ASKED if (value := _known(row.get(name))))
+    slot = ", ".join(
+        f"{name.replace('_', ' ')}: {value}" for name in _ASKED if (value := _known(row.get(name)))
+    )
     return [
         {"role": "system", "content": f"You write posts of {_clean(who)}. {_notice(row)}"},
         {"role": "user", "content": f"Write one post. {_clean(slot)}".strip()},
@@ -209,7 +227,10 @@ def _prompt(row: JsonObject) -> list[JsonObject]:
 
 def _metadata(row: JsonObject) -> JsonObject:
     named = {name: _known(row.get(name)) for name in _PROVENANCE}
-    return {"notice": _notice(row), **{name: _clean(value) for name, value in named.items() if value is not None}}
+    return {
+        "notice": _notice(row),
+        **{name: _clean(value) for name, value in named.items() if value is not None},
+    }
 
 
 def _notice(row: JsonObject) -> str:
@@ -242,4 +263,6 @@ def _harmless(value: Any) -> Any:
 
 
 def _as_it_was(value: Any) -> Any:
-    return value[1:] if isinstance(value, str) and value[:1] == "'" and _harmless(value[1:]) == value else value
+    return (
+        value[1:] if isinstance(value, str) and value[:1] == "'" and _harmless(value[1:]) == value else value
+    )

@@ -64,7 +64,9 @@ def pairs_of(
     conditions = [str(each) for each in dict.fromkeys(frame[by].dropna())]
     queues: list[list[Pair]] = []
     for _, rows in frame.groupby([paired, *alike], sort=False, observed=True, dropna=False):
-        halves = {name: list(_halves(rows[rows[by].astype(str) == name], name, text, whole)) for name in conditions}
+        halves = {
+            name: list(_halves(rows[rows[by].astype(str) == name], name, text, whole)) for name in conditions
+        }
         for a, b in itertools.combinations(conditions, 2):
             image = cell(rows[paired].iloc[0])
             made = [_pair(image, one, other, seed) for one, other in zip(halves[a], halves[b], strict=False)]
@@ -111,7 +113,7 @@ class PairSitting(Sitting):
         if getattr(self.file.judgement(pair.key), act.do) != value:
             self._said[pair.key] = self.file.decide(
                 pair.key, "choice" if act.do == "choice" else "note", value,
-                id=act.id, seconds=act.seconds, left=pair.left, about=_about(pair),
+                act_id=act.id, seconds=act.seconds, left=pair.left, about=_about(pair),
             )  # fmt: skip
         if act.do == "choice":
             following = self._next_undecided(self.at)
@@ -137,7 +139,14 @@ class PairSitting(Sitting):
         left, right = pair.sides
         side = {None: None, "tie": "tie", pair.left: "left"}.get(said.choice, "right")
         item = {"key": pair.key, "left": left.items, "right": right.items, "choice": side, "note": said.note}
-        return {"mode": "one", "first": self.at, "found": len(self.pairs), "current": 0, "items": [item], "blinding": True}
+        return {
+            "mode": "one",
+            "first": self.at,
+            "found": len(self.pairs),
+            "current": 0,
+            "items": [item],
+            "blinding": True,
+        }
 
 
 def _halves(rows: pd.DataFrame, condition: str, text: str, whole: bool) -> Iterator[Half]:
@@ -181,4 +190,5 @@ def preferences_df(reviews: pd.DataFrame) -> pd.DataFrame:
         raise ConfigError("no pair was decided: review_pairs(frame, by=…) first")
     pairs: Any = reviews[reviews["choice"].notna()]
     columns = ["review", "item", "rater", "image", "a", "b", "choice", "left", "seconds", "a_text", "b_text"]
-    return pairs[columns].rename(columns={"choice": "outcome"}).reset_index(drop=True)
+    found: pd.DataFrame = pairs[columns].rename(columns={"choice": "outcome"}).reset_index(drop=True)
+    return found

@@ -63,7 +63,9 @@ def predictors_df(
     ]  # fmt: skip
     table = pd.DataFrame(rows)
     strength = (table["auc"] - 0.5).abs()
-    return table.iloc[strength.sort_values(ascending=False, kind="stable", na_position="last").index].reset_index(drop=True)
+    return table.iloc[
+        strength.sort_values(ascending=False, kind="stable", na_position="last").index
+    ].reset_index(drop=True)
 
 
 def wins_by_unit(
@@ -78,7 +80,7 @@ def wins_by_unit(
     lower = values[~kept][order]
     before = np.zeros((len(lower) + 1, size))
     np.cumsum(np.eye(size)[units[~kept][order]], axis=0, out=before[1:])
-    left, right = (np.searchsorted(lower, values[kept], side) for side in ("left", "right"))  # type: ignore[call-overload]
+    left, right = (np.searchsorted(lower, values[kept], side) for side in ("left", "right"))
     won = np.zeros((size, size))
     np.add.at(won, units[kept], (before[left] + before[right]) / 2)
     met = np.outer(np.bincount(units[kept], minlength=size), np.bincount(units[~kept], minlength=size))
@@ -90,12 +92,20 @@ def _row(
     confidence: float, resamples: int, seed: int,
 ) -> dict[str, Any]:  # fmt: skip
     usable = ~np.isnan(values) & ~np.isnan(share) & (share != 0.5) & (codes >= 0)
-    values, kept, (_, units) = values[usable], share[usable] > 0.5, np.unique(codes[usable], return_inverse=True)
+    values, kept, (_, units) = (
+        values[usable],
+        share[usable] > 0.5,
+        np.unique(codes[usable], return_inverse=True),
+    )
     images = len(set(units.tolist()))
     row: dict[str, Any] = {"auc": None, "low": None, "high": None, "rank_biserial": None, "within": None}
     counts = {"kept": int(kept.sum()), "rejected": int((~kept).sum()), "images": images}
     if not kept.any() or kept.all():
-        return {**row, **counts, "note": "nothing to compare: only kept, or only rejected tweets have a value"}
+        return {
+            **row,
+            **counts,
+            "note": "nothing to compare: only kept, or only rejected tweets have a value",
+        }
     won, met = wins_by_unit(values, kept, units)
     auc = float(won.sum() / met.sum())
     row |= {"auc": auc, "rank_biserial": 2 * auc - 1}
@@ -109,4 +119,10 @@ def _row(
     low, high = np.quantile(aucs, [(1 - confidence) / 2, (1 + confidence) / 2])
     few = f"{images} images: the interval is too narrow below {BCA_FROM}" if images < BCA_FROM else ""
     says = "predicts" if not low <= 0.5 <= high else "shows nothing"
-    return {**row, "low": float(low), "high": float(high), **counts, "note": "; ".join(filter(None, [says, few]))}
+    return {
+        **row,
+        "low": float(low),
+        "high": float(high),
+        **counts,
+        "note": "; ".join(filter(None, [says, few])),
+    }

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from personalab.config import load_settings
 from personalab.decks import Deck, cell
-from personalab.errors import ConfigError
+from personalab.errors import ConfigError, OutputError
 from personalab.pairs import PairSitting, pairs_of
 from personalab.reviews import Judgement, ReviewFile, clean_frame, review_path
 from personalab.sittings import Act, Ask, Sitting, TweetSitting, portrait
@@ -73,16 +73,22 @@ class Review(AnyWidget):
         view = self.sitting.view()
         wanted = {each["portrait"] for item in view["items"] for each in (item, *item.get("left", ()), *item.get("right", ())) if each.get("portrait")}  # fmt: skip
         for name in wanted - self._pictures.keys():
-            self._pictures[name] = portrait(self._folder / name)
+            self._pictures[name] = self._portrait(name)
         return {"view": view, "portraits": {name: self._pictures[name] for name in sorted(wanted)}}
+
+    def _portrait(self, name: str) -> str:
+        """The picture beside the card, or the image that the persona was made from."""
+        return portrait(self._folder / name) or portrait(self._folder / name.replace("_persona.", "."))
 
     def _ipython_display_(self, **options: Any) -> None:
         """The widget, and before it a table for viewers that run none; where the widget runs it hides the table."""
-        from IPython.display import display
+        from IPython import display as ipython
 
-        display({"text/html": self._table, "text/plain": "a review: run this cell to go on with it"}, raw=True)
+        display: Any = ipython  # it comes without types
+        said = {"text/html": self._table, "text/plain": "a review: run this cell to go on with it"}
+        display.publish_display_data(said)
         data, metadata = self._repr_mimebundle_() or ({}, {})
-        display({**data, "text/plain": ""}, metadata=metadata, raw=True)
+        display.publish_display_data({**data, "text/plain": ""}, metadata)
 
 
 def review(
@@ -108,7 +114,7 @@ def review(
         OutputError: the decisions cannot be written.
     """
     frame = clean_frame(frame)
-    file = ReviewFile(review_path(name, folder), rater or _login())
+    file = _opened(name, rater, folder)
     shuffle = f"{name}\0{file.rater}" if blind and "condition" in frame.columns else None
     deck = Deck.of(frame, text=text, shuffle=shuffle, blind=blind)
     sitting = TweetSitting(file, deck, ask=ask, mode=mode)
@@ -137,8 +143,10 @@ def review_pairs(
         ConfigError: no such column, or nothing to pair.
         OutputError: the decisions cannot be written.
     """
-    file = ReviewFile(review_path(name, folder), rater or _login())
-    pairs = pairs_of(frame, by, paired, text=text, whole=whole, seed=f"{name}\0{file.rater}", pairs_max=pairs_max)
+    file = _opened(name, rater, folder)
+    pairs = pairs_of(
+        frame, by, paired, text=text, whole=whole, seed=f"{name}\0{file.rater}", pairs_max=pairs_max
+    )
     sitting = PairSitting(file, pairs)
     table = f'<div class="personalab-review-table"><p>{len(pairs)} pairs to compare: run this cell to go on.</p></div>'
     return Review(sitting, _portraits(portraits), table)
@@ -151,10 +159,13 @@ def table_html(frame: pd.DataFrame, file: ReviewFile, keys: tuple[str, ...], tex
     rows = []
     for key, (_, row) in zip(keys, frame.head(STATIC_ROWS)[columns].iterrows(), strict=False):
         cells = "".join(
-            f'<td style="{_TEXT_CELL if name == text else _CELL}">{escape(cell(row[name]))}</td>' for name in columns
+            f'<td style="{_TEXT_CELL if name == text else _CELL}">{escape(cell(row[name]))}</td>'
+            for name in columns
         )
         rows.append(f'<tr>{cells}<td style="{_CELL}">{escape(_spoken(said.get(key)))}</td></tr>')
-    heads = "".join(f'<th style="{_CELL}">{escape(name.replace("_", " "))}</th>' for name in (*columns, "decision"))
+    heads = "".join(
+        f'<th style="{_CELL}">{escape(name.replace("_", " "))}</th>' for name in (*columns, "decision")
+    )
     decided = sum(key in said for key in keys)
     more = f", the first {STATIC_ROWS} below" if len(frame) > STATIC_ROWS else ""
     return (
@@ -166,8 +177,24 @@ def table_html(frame: pd.DataFrame, file: ReviewFile, keys: tuple[str, ...], tex
 def _spoken(said: Judgement | None) -> str:
     if said is None:
         return ""
-    parts = [said.verdict or "", f"{said.rating} of 5" if said.rating else "", ", ".join(said.tags), said.note]
+    parts = [
+        said.verdict or "",
+        f"{said.rating} of 5" if said.rating else "",
+        ", ".join(said.tags),
+        said.note,
+    ]
     return " · ".join(part for part in parts if part)
+
+
+def _opened(name: str, rater: str | None, folder: Path | str | None) -> ReviewFile:
+    """The file of a review, which is there from now on, so that what was decided can be asked for at once: nothing yet."""
+    path = review_path(name, folder)
+    file = ReviewFile(path, rater or _login())
+    try:
+        path.touch()
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}; choose another folder") from error
+    return file
 
 
 def _portraits(folder: Path | str | None) -> Path:

@@ -34,7 +34,17 @@ Side = Literal["a", "b", "tie"]
 Action = Literal["verdict", "rating", "tags", "note", "choice"]
 
 _LOCK_SECONDS = 30.0
-_IDENTITY = ("persona_id", "image", "condition", "replicate", "source", "stage", "part", "date", "content_type")
+_IDENTITY = (
+    "persona_id",
+    "image",
+    "condition",
+    "replicate",
+    "source",
+    "stage",
+    "part",
+    "date",
+    "content_type",
+)
 
 
 class Judgement(Record):
@@ -117,11 +127,17 @@ class ReviewFile:
             self._read_on()
 
     def decide(
-        self, item: str, action: Action, value: Any, *, id: str | None = None, **facts: Any  # noqa: A002
+        self,
+        item: str,
+        action: Action,
+        value: Any,
+        *,
+        act_id: str | None = None,
+        **facts: Any,
     ) -> Decision:
         """Write one act: `value` is the new verdict, rating, tags, note or choice. It is on disk when this returns.
 
-        An id that is known is not written again. `facts` are further fields of `Decision`.
+        `act_id` is made by the caller; one that is known is not written again. `facts` are further fields of `Decision`.
 
         Raises:
             ConfigError: a value that cannot be, such as a rating of 6.
@@ -129,15 +145,15 @@ class ReviewFile:
         """
         with _locked(self.path):
             self._read_on()
-            if id in self._ids:
-                return self._ids[id]
+            if act_id in self._ids:
+                return self._ids[act_id]
             said = self.judgement(item)
             fields = {name: getattr(said, name) for name in Judgement.model_fields} | {action: value}
             try:
                 decision = Decision.model_validate(
                     _cleaned(
                         {
-                            "id": id or uuid4().hex,
+                            "id": act_id or uuid4().hex,
                             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
                             "rater": self.rater,
                             "sitting": self.sitting,
@@ -154,13 +170,13 @@ class ReviewFile:
         self._undoable(decision)
         return decision
 
-    def undo(self, *, id: str | None = None) -> Decision | None:  # noqa: A002
+    def undo(self, *, act_id: str | None = None) -> Decision | None:
         """Take back this rater's newest act, by a line more: what it changed is as it was before. None: nothing is left.
 
         Acts that another tab has made since this one was opened are that tab's to take back.
         """
-        if id in self._ids:
-            return self._ids[id]
+        if act_id in self._ids:
+            return self._ids[act_id]
         if not self._acts:
             return None
         act = self._acts[-1]
@@ -172,7 +188,7 @@ class ReviewFile:
                 before = decision
         return self.decide(
             act.item, act.action, getattr(before, act.action),
-            id=id, undoes=act.id, about=act.about, blind=act.blind, left=act.left,
+            act_id=act_id, undoes=act.id, about=act.about, blind=act.blind, left=act.left,
         )  # fmt: skip
 
     def _undoable(self, decision: Decision) -> None:
@@ -304,12 +320,18 @@ def item_keys(frame: pd.DataFrame, text: str = "text") -> pd.Series[str]:
     import pandas as pd
 
     if text not in frame.columns:
-        raise ConfigError(f"a frame to review needs a column {text!r}: it has {', '.join(map(str, frame.columns))}")
+        raise ConfigError(
+            f"a frame to review needs a column {text!r}: it has {', '.join(map(str, frame.columns))}"
+        )
     named = [name for name in (*_IDENTITY, text) if name in frame.columns]
     seen: dict[str, int] = {}
     keys = []
     for row in zip(*(frame[name].astype(object) for name in named), strict=True):
-        values = [f"{name}\0{clean(str(value))}" for name, value in zip(named, row, strict=True) if not pd.isna(value)]
+        values = [
+            f"{name}\0{clean(str(value))}"
+            for name, value in zip(named, row, strict=True)
+            if not pd.isna(value)
+        ]
         key = hashlib.sha256("\1".join(values).encode()).hexdigest()[:16]
         seen[key] = seen.get(key, 0) + 1
         keys.append(key if seen[key] == 1 else f"{key}-{seen[key]}")
@@ -358,6 +380,10 @@ def _locked(path: Path) -> Iterator[None]:
         with FileLock(path.with_name(f".{path.name}.lock"), timeout=_LOCK_SECONDS):
             yield
     except Timeout as error:
-        raise OutputError(f"{path} is held by another process: {error.lock_file}; close it and decide again") from error
+        raise OutputError(
+            f"{path} is held by another process: {error.lock_file}; close it and decide again"
+        ) from error
     except OSError as error:
-        raise OutputError(f"cannot write into {path.parent}: {error.strerror or error}; choose another folder") from error
+        raise OutputError(
+            f"cannot write into {path.parent}: {error.strerror or error}; choose another folder"
+        ) from error

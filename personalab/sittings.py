@@ -40,7 +40,9 @@ class Act(Record):
     """What the reader did. `id` is new for each act; `seconds` is how long the item had been in view."""
 
     id: str
-    do: Literal["verdict", "rating", "tags", "note", "choice", "undo", "go", "page", "query", "mode", "reveal", "look"]
+    do: Literal[
+        "verdict", "rating", "tags", "note", "choice", "undo", "go", "page", "query", "mode", "reveal", "look"
+    ]
     item: str = ""
     value: Any = None
     seconds: float | None = None
@@ -97,7 +99,7 @@ class Sitting(ABC):
         """Go to an item if it is among what is found."""
 
     def _undo(self, act: Act) -> None:
-        undone = self.file.undo(id=act.id)
+        undone = self.file.undo(act_id=act.id)
         if undone is None:
             self.told = "nothing to undo"
             return
@@ -113,7 +115,9 @@ class Sitting(ABC):
         return item not in self._revealed and (before is None or before.blind)
 
     def _seconds_left(self, remaining: int) -> float | None:
-        own = [each for each in self.file.history[-500:] if each.rater == self.file.rater and each.undoes is None]
+        own = [
+            each for each in self.file.history[-500:] if each.rater == self.file.rater and each.undoes is None
+        ]
         paces = [each.seconds for each in own if each.seconds is not None][-_PACE_ACTS:]
         return statistics.median(paces) * remaining if len(paces) >= 5 else None
 
@@ -164,7 +168,7 @@ class TweetSitting(Sitting):
         if getattr(self.file.judgement(act.item), act.do) != value:
             decision = self.file.decide(
                 act.item, act.do, value,  # type: ignore[arg-type]
-                id=act.id, seconds=act.seconds, blind=self._blind(act.item), about=self._about(place),
+                act_id=act.id, seconds=act.seconds, blind=self._blind(act.item), about=self._about(place),
             )  # fmt: skip
             self._said[act.item] = decision
         if act.do == self.ask and value is not None:
@@ -202,7 +206,10 @@ class TweetSitting(Sitting):
     def _about(self, place: int) -> JsonObject:
         row = self.deck.frame.iloc[place]
         known = {name: _plain_value(row[name]) for name in _ABOUT if name in row.index}
-        return {"text": self.deck.texts[place], **{name: value for name, value in known.items() if value is not None}}
+        return {
+            "text": self.deck.texts[place],
+            **{name: value for name, value in known.items() if value is not None},
+        }
 
     def _seen(self) -> JsonObject:
         first = PAGE * (self.at // PAGE) if self.mode == "page" else self.at
@@ -284,14 +291,22 @@ def portrait(path: Path) -> str:
 
 
 def _named(row: pd.Series[Any], names: Any) -> list[tuple[str, str]]:
-    return [(name.replace("_", " "), shown) for name in names if name in row.index and (shown := cell(row[name]))]
+    return [
+        (name.replace("_", " "), shown) for name in names if name in row.index and (shown := cell(row[name]))
+    ]
 
 
 def _plain_value(value: Any) -> Any:
     """A cell as JSON can hold it; None for what is missing."""
     if value is None or value != value:
         return None
-    return value.item() if hasattr(value, "item") else value if isinstance(value, int | float | bool) else str(value)
+    return (
+        value.item()
+        if hasattr(value, "item")
+        else value
+        if isinstance(value, int | float | bool)
+        else str(value)
+    )
 
 
 def as_act(content: Mapping[str, Any]) -> Act:

@@ -55,7 +55,12 @@ def jupyter_lab(folder: Path) -> Iterator[str]:
         f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={folder}", "--expose-app-in-browser",
     ]  # fmt: skip
     server = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     )
     assert server.stdout is not None
     seen = []
@@ -160,4 +165,6 @@ class Page:
 
     def settled(self) -> None:
         """Wait until every act is answered."""
-        self.page.wait_for_function("() => !document.querySelector('.personalab-review').classList.contains('saving')")
+        self.page.wait_for_function(
+            "() => !document.querySelector('.personalab-review').classList.contains('saving')"
+        )

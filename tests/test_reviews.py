@@ -42,10 +42,10 @@ def test_a_decision_is_on_disk_when_it_is_made(path: Path) -> None:
 def test_the_same_act_twice_is_one(path: Path) -> None:
     """What a browser sends again because no answer came is not written again; nor is an undo undone twice."""
     file = ReviewFile(path, "anna")
-    file.decide("one", "verdict", "keep", id="x")
-    assert ReviewFile(path, "anna").decide("one", "verdict", "reject", id="x").verdict == "keep"
+    file.decide("one", "verdict", "keep", act_id="x")
+    assert ReviewFile(path, "anna").decide("one", "verdict", "reject", act_id="x").verdict == "keep"
     file.decide("two", "verdict", "keep")
-    assert file.undo(id="y") == file.undo(id="y")
+    assert file.undo(act_id="y") == file.undo(act_id="y")
     assert len(path.read_text().splitlines()) == 3
 
 
@@ -179,7 +179,9 @@ def test_any_text_comes_back(tmp_path_factory: pytest.TempPathFactory, note: str
 
 def test_names_of_items() -> None:
     """The same tweet in another file has the same name; other conditions, and the same twice, have others."""
-    frame = pd.DataFrame({"text": ["a", "a", "b"], "persona_id": "p", "file": ["x", "y", "z"], "condition": "hot"})
+    frame = pd.DataFrame(
+        {"text": ["a", "a", "b"], "persona_id": "p", "file": ["x", "y", "z"], "condition": "hot"}
+    )
     keys = item_keys(frame)
     assert keys[1] == f"{keys[0]}-2"
     assert item_keys(frame.assign(file="other", prompt="longer")).equals(keys)
