@@ -105,6 +105,8 @@ class PairSitting(Sitting):
         self._said = self.file.decided()
 
     def _decide(self, act: Act) -> None:
+        if all(pair.key != act.item for pair in self.pairs):
+            raise ConfigError("this pair is not in the review: run its cell again")
         self._show(act.item)
         pair = self.pairs[self.at]
         value = act.value

@@ -345,7 +345,7 @@ def clean(text: str) -> str:
 
 def clean_frame(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with all its texts as `clean` makes them; pandas with Arrow's strings can hold no others."""
-    columns = frame.select_dtypes("object").columns
+    columns = [name for name in frame.columns if frame[name].dtype == object]
     cleaned = frame.copy(deep=False)
     for name in columns:
         cleaned[name] = [clean(cell) if isinstance(cell, str) else cell for cell in frame[name]]

@@ -9,12 +9,11 @@ from __future__ import annotations
 import base64
 import statistics
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from personalab.decks import SHOWS, SLOT_COLUMNS, Deck, Query, cell
-from personalab.errors import ImageError, PersonalabError
+from personalab.errors import ConfigError, ImageError, PersonalabError
 from personalab.images import open_picture
 from personalab.names import slug
 from personalab.records import JsonObject, Record
@@ -162,6 +161,8 @@ class TweetSitting(Sitting):
         self._said = self.file.decided()
 
     def _decide(self, act: Act) -> None:
+        if act.item not in self.deck.place:
+            raise ConfigError("nothing is in view to decide on: change the search or what is shown")
         place = self.deck.place[act.item]
         self._show(act.item)
         value = tuple(act.value) if act.do == "tags" else act.value
@@ -307,8 +308,3 @@ def _plain_value(value: Any) -> Any:
         if isinstance(value, int | float | bool)
         else str(value)
     )
-
-
-def as_act(content: Mapping[str, Any]) -> Act:
-    """An act from what the browser sent."""
-    return Act.model_validate(content)
