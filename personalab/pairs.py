@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from personalab.decks import cell
 from personalab.errors import ConfigError, unknown
 from personalab.records import JsonObject, Record
-from personalab.reviews import Decision, Judgement, ReviewFile, clean, clean_frame, item_keys
+from personalab.reviews import Decision, Judgement, ReviewFile, clean, item_keys, written_rows
 from personalab.sittings import Act, Sitting, feed
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def pairs_of(
     for column in (by, paired, text):
         if column not in frame.columns:
             raise unknown("column", column, map(str, frame.columns))
-    frame = clean_frame(frame.reset_index(drop=True))
+    frame = written_rows(frame, text).reset_index(drop=True)
     frame = frame.assign(_item=item_keys(frame, text))
     within = [name for name in ("replicate", "content_type", "stage", "part") if name in frame.columns]
     alike = [name for name in within if name == "replicate"] if whole else within

@@ -23,7 +23,7 @@ from personalab.config import load_settings
 from personalab.decks import Deck, cell
 from personalab.errors import ConfigError, OutputError
 from personalab.pairs import PairSitting, pairs_of
-from personalab.reviews import Judgement, ReviewFile, clean_frame, review_path
+from personalab.reviews import Judgement, ReviewFile, review_path, written_rows
 from personalab.sittings import Act, Ask, Sitting, TweetSitting, portrait
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def review(
         ConfigError: no such column, no row, or no rater.
         OutputError: the decisions cannot be written.
     """
-    frame = clean_frame(frame)
+    frame = written_rows(frame, text)
     file = _opened(name, rater, folder)
     shuffle = f"{name}\0{file.rater}" if blind and "condition" in frame.columns else None
     deck = Deck.of(frame, text=text, shuffle=shuffle, blind=blind)

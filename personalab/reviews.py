@@ -319,10 +319,7 @@ def item_keys(frame: pd.DataFrame, text: str = "text") -> pd.Series[str]:
     """
     import pandas as pd
 
-    if text not in frame.columns:
-        raise ConfigError(
-            f"a frame to review needs a column {text!r}: it has {', '.join(map(str, frame.columns))}"
-        )
+    _require_text(frame, text)
     named = [name for name in (*_IDENTITY, text) if name in frame.columns]
     seen: dict[str, int] = {}
     keys = []
@@ -350,6 +347,22 @@ def clean_frame(frame: pd.DataFrame) -> pd.DataFrame:
     for name in columns:
         cleaned[name] = [clean(cell) if isinstance(cell, str) else cell for cell in frame[name]]
     return cleaned
+
+
+def written_rows(frame: pd.DataFrame, text: str = "text") -> pd.DataFrame:
+    """The rows that have a text, as `clean_frame` makes them; where a stage failed there is none to review.
+
+    Raises:
+        ConfigError: no column of texts.
+    """
+    _require_text(frame, text)
+    return clean_frame(frame[frame[text].notna()])
+
+
+def _require_text(frame: pd.DataFrame, text: str) -> None:
+    if text not in frame.columns:
+        known = ", ".join(map(str, frame.columns))
+        raise ConfigError(f"a frame to review needs a column {text!r}: it has {known}")
 
 
 def _cleaned(value: Any) -> Any:

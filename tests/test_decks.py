@@ -7,7 +7,7 @@ import random
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rapidfuzz import fuzz
 
@@ -72,6 +72,7 @@ def test_near_copies_are_found_without_comparing_all() -> None:
     assert all(groups[one] == groups[other] for one, other in alike)
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(max_size=30), max_size=12))
 def test_groups_are_whole(texts: list[str]) -> None:
     """A group is named by its first; the same texts are in one group, unless nothing is left of them to compare."""

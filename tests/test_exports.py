@@ -92,7 +92,7 @@ def test_tables_come_back(frame: pd.DataFrame, reviews: pd.DataFrame, tmp_path: 
         assert back["date"].tolist() == kept["date"].tolist()
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(
     texts=st.lists(
         st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1, max_size=5

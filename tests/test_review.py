@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from personalab.browser import browse
@@ -148,6 +148,13 @@ def test_the_table_beside_it_is_escaped(frame: pd.DataFrame, tmp_path: Path) -> 
     assert ">keep<" in table
 
 
+def test_rows_without_a_text_are_left_out(frame: pd.DataFrame, tmp_path: Path) -> None:
+    """A stage that failed has nothing to review; nor is it one of a pair."""
+    failed = frame.assign(text=[None, *frame["text"][1:]])
+    assert review(failed, rater="anna", folder=tmp_path).view["count"] == 7
+    assert review_pairs(failed, rater="anna", folder=tmp_path).view["count"] == 3
+
+
 def test_what_cannot_be_reviewed(frame: pd.DataFrame, tmp_path: Path) -> None:
     """No column of texts, nobody, a folder that is a file."""
     with pytest.raises(ConfigError, match="'tweet'"):
@@ -157,6 +164,7 @@ def test_what_cannot_be_reviewed(frame: pd.DataFrame, tmp_path: Path) -> None:
         review(frame, rater="anna", folder=tmp_path / "file")
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_marking_changes_no_text(text: str) -> None:
     """The parts together are the text."""

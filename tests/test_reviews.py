@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from personalab.errors import ConfigError, OutputError
@@ -166,6 +166,7 @@ def test_what_cannot_be_decided(path: Path) -> None:
         ReviewFile(blocked / "x.jsonl", "anna")
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=st.characters(codec=None), max_size=20), st.text(max_size=20))
 def test_any_text_comes_back(tmp_path_factory: pytest.TempPathFactory, note: str, tag: str) -> None:
     """Notes and tags of any characters; halves of surrogate pairs become U+FFFD."""
@@ -190,6 +191,7 @@ def test_names_of_items() -> None:
         item_keys(frame.drop(columns="text"))
 
 
+@settings(deadline=None)
 @given(st.text(max_size=40))
 def test_a_review_never_leaves_its_folder(name: str) -> None:
     """Whatever it is called."""
