@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from personalab.batch_rows import COLUMNS, Contents, Row, Rows, State
 from personalab.config import BATCH_NOTES_MAX, MEMORY_ROWS
 from personalab.errors import CardInvalid, ImageError, PersonalabError
-from personalab.files import clear_parts
+from personalab.files import check_writable, clear_parts
 from personalab.images import each_image, read_image
 from personalab.loops import as_finished
 from personalab.memory import give_back
@@ -108,6 +108,7 @@ class Batch:
         self._began = time.monotonic()
         self._stages_done = 0
         self._contents = Contents()
+        self._writable = False
 
     def __aiter__(self) -> AsyncIterator[Run]:
         return self._runs()
@@ -208,6 +209,9 @@ class Batch:
             return None
         if earlier and stored and not self._force and self._whole(image, earlier, stored):
             return await self._keep(image, earlier, stored, failed)
+        if not self._writable:  # asked only now: a folder whose personas are all kept need not be
+            await asyncio.to_thread(check_writable, self.folder)
+            self._writable = True
         try:
             run = await self._checked(image, await self._begun(image))
         except ImageError as error:
