@@ -31,12 +31,6 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def same_environment(isolated: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One environment for all tests of this file, so that they share a warm parent."""
-    monkeypatch.delenv("XDG_CACHE_HOME")
-
-
 def notebook(folder: Path, *cells: str, kernel: str = "python3") -> Path:
     """A notebook of these cells, the first of which holds its parameters."""
     node = nbformat.v4.new_notebook()
