@@ -1,14 +1,15 @@
-# demo · test · check · lab · clean.  Everything runs in .venv, which is made when it is needed.
+# demo · test · check · bench · lab · clean.  Everything runs in .venv, which is made when it is needed.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check lab clean
+.PHONY: demo test check bench lab clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    personas from the portraits, with the embedded provider (no key, no network)"
 	@echo "make test    install what tests need, run them all, the notebooks included"
 	@echo "make check   lint and types"
+	@echo "make bench   measure everything into docs/benchmarks.md (hours; QUICK=1 minutes)"
 	@echo "make lab     JupyterLab on the notebooks"
 
 demo: .venv/.demo
@@ -21,6 +22,9 @@ check: .venv/.all
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: .venv/.all
+	$(BIN)/python benchmarks/run.py $(if $(QUICK),--quick) $(PARTS)
 
 lab: .venv/.all
 	$(BIN)/jupyter lab --notebook-dir=. notebooks/00_quickstart.ipynb

@@ -1,49 +1,119 @@
-"""A server that answers five at once and refuses more, asked by a pool of twenty: seconds and wasted requests.
+"""Servers that limit, asked by a pool that does not know it: seconds, against the best, and wasted requests.
 
-    python benchmarks/rate_limit.py [calls]
+    python benchmarks/rate_limit.py                 all of them, one after the other
+    python benchmarks/rate_limit.py slots minute    some
+    python benchmarks/rate_limit.py slots --calls 1000 --rounds 3
 
-Each answer takes 0.1 s, a refusal says `Retry-After: 1`; 200 calls take 4.0 s at best.
+The offline provider is the server, in a process of its own. `best` is what a client that knows the limit needs.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import re
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
 
 from personalab import LLMPool
+from personalab.errors import PersonalabError
 from personalab.records import Message, Request
 
-SLOTS, SECONDS, CLIENT = 5, 0.1, 20
+SLOTS = ("max_concurrent=5", "retry_after=1")
+SECOND = ("requests_per_minute=1200", "window_seconds=1")  # twenty in each second
+MINUTE = ("requests_per_minute=600", "window_seconds=10")  # a hundred in ten seconds: a minute, made short
+TOKENS = ("tokens_per_minute=14400", "window_seconds=10")  # a hundred requests of 24 tokens in ten seconds
 
 
-async def main(calls: int) -> None:
-    command = [sys.executable, "-m", "personalab", "offline", "--port", "0", f"--latency={SECONDS}"]
-    command += [f"--fault=max_concurrent={SLOTS}", "--fault=retry_after=1"]
-    with (
-        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server,
-        tempfile.TemporaryDirectory() as cache,
-    ):
+@dataclass(frozen=True)
+class Variant:
+    """A server, and how it is asked: `rate` a second after a burst of `burst`, or `slots` at once."""
+
+    faults: tuple[str, ...]
+    calls: int
+    latency: float = 0.1
+    client: int = 20
+    slots: int = 0
+    window: tuple[int, float] = (0, 0.0)
+    pool: dict[str, Any] = field(default_factory=dict)
+
+    def best(self, calls: int) -> float:
+        """Seconds that the limit leaves at best."""
+        if self.slots:
+            return -(-calls // self.slots) * self.latency
+        count, seconds = self.window
+        last = calls % count or count
+        return (calls - last) / count * seconds + -(-last // self.client) * self.latency
+
+
+VARIANTS = {
+    "slots": Variant(SLOTS, 200, slots=5),
+    "slots-silent": Variant((*SLOTS, "no_retry_after"), 200, slots=5),
+    "second": Variant(SECOND, 600, 0.2, window=(20, 1.0)),
+    "second-100": Variant(SECOND, 600, 0.2, client=100, window=(20, 1.0)),
+    "second-silent": Variant((*SECOND, "no_retry_after"), 600, 0.2, window=(20, 1.0)),
+    "second-told": Variant((*SECOND, "quota_headers"), 600, 0.2, window=(20, 1.0)),
+    "second-known": Variant(
+        SECOND, 600, 0.2, client=100, window=(20, 1.0), pool={"requests_per_minute": 1200}
+    ),
+    "minute": Variant(MINUTE, 450, window=(100, 10.0)),
+    "minute-silent": Variant((*MINUTE, "no_retry_after"), 450, window=(100, 10.0)),
+    "minute-told": Variant((*MINUTE, "quota_headers"), 450, window=(100, 10.0)),
+    "tokens": Variant(TOKENS, 450, window=(100, 10.0)),
+    "tokens-silent": Variant((*TOKENS, "no_retry_after"), 450, window=(100, 10.0)),
+    "tokens-told": Variant((*TOKENS, "quota_headers"), 450, window=(100, 10.0)),
+}
+
+
+@contextmanager
+def served(variant: Variant) -> Iterator[str]:
+    """The base URL of a server that limits as the variant says."""
+    command = [sys.executable, "-m", "personalab", "offline", "--port", "0", f"--latency={variant.latency}"]
+    command += [f"--fault={fault}" for fault in variant.faults]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         found = re.search(r"http://\S+", server.stdout.readline())
         assert found is not None
+        try:
+            yield found.group()
+        finally:
+            server.terminate()
+
+
+async def measure(name: str, variant: Variant, calls: int) -> None:
+    """One line of the table."""
+    with served(variant) as url, tempfile.TemporaryDirectory() as cache:
         pool = LLMPool(
-            api_base=found.group(), model="personalab-offline", max_concurrent=CLIENT, cache_dir=cache
-        )
+            api_base=url, model="personalab-offline", max_concurrent=variant.client, cache_dir=cache,
+            **variant.pool,
+        )  # fmt: skip
         started = time.perf_counter()
-        texts = (f"{number}" for number in range(calls))
-        requests = (Request(stage="x", messages=(Message(role="user", text=text),)) for text in texts)
-        replies = await asyncio.gather(*(pool.send(request) for request in requests))
-        seconds, best = time.perf_counter() - started, calls * SECONDS / SLOTS
-        print(
-            f"{len(replies)} of {calls} answered in {seconds:.2f} s ({seconds / best:.2f} × the best {best:.1f} s), "
-            f"{pool.counts.rate_limited} requests wasted"
+        requests = (
+            Request(stage="x", messages=(Message(role="user", text=f"{number}"),)) for number in range(calls)
         )
-        server.terminate()
+        replies = await asyncio.gather(*(pool.send(request) for request in requests), return_exceptions=True)
+        seconds, best = time.perf_counter() - started, variant.best(calls)
+        lost = sum(isinstance(reply, PersonalabError) for reply in replies)
+        tokens = pool.counts.usage.tokens
+        print(
+            f"{name:14} {calls:5} calls {seconds:6.2f} s  best {best:6.2f} s  x {seconds / best:.2f}  "
+            f"{pool.counts.rate_limited:4} wasted  {lost:3} lost  {tokens} tokens",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 200))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("variants", nargs="*", default=list(VARIANTS), metavar="variant")
+    parser.add_argument("--calls", type=int)
+    parser.add_argument("--rounds", type=int, default=1)
+    given = parser.parse_args()
+    for _ in range(given.rounds):
+        for one in given.variants:
+            asyncio.run(measure(one, VARIANTS[one], given.calls or VARIANTS[one].calls))

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from personalab.batch_rows import COLUMNS, Contents, Row, Rows, State
-from personalab.config import BATCH_NOTES_MAX
+from personalab.config import BATCH_NOTES_MAX, MEMORY_ROWS
 from personalab.errors import CardInvalid, ImageError, PersonalabError
 from personalab.files import clear_parts
 from personalab.images import each_image, read_image
 from personalab.loops import as_finished
+from personalab.memory import give_back
 from personalab.pool import LLMPool
 from personalab.progress import Tally, watch
 from personalab.records import PoolCounts, Usage
@@ -78,6 +79,7 @@ class Batch:
     ) -> None:
         self._maker = maker
         self._paths = enumerate(each_image(images))
+        self._taking: tuple[int, Path] | None = None  # the one that is being read
         self._open: dict[int, _Image] = {}  # taken and not done: where a batch that was interrupted goes on
         self._unseen: dict[int, asyncio.Event] = {}  # taken, and its pixels are not known yet
         countable = isinstance(images, Path | str | Sequence)
@@ -156,16 +158,21 @@ class Batch:
         """The images one by one, duplicates of earlier ones left out; first those that an interrupt left open."""
         for image in list(self._open.values()):
             yield self._opened(image)
-        for place, path in self._paths:
+        while taking := self._taking or next(self._paths, None):
+            self._taking = taking
+            place, path = taking
             try:
                 file_sha256 = await asyncio.to_thread(_hash, path)
             except ImageError as error:
-                yield self._opened(_Image(place, path, "", error))
+                image = self._opened(_Image(place, path, "", error))
+            else:
+                image = self._opened(_Image(place, path, file_sha256))
+            self._taking = None  # only now: an interrupt while it was read loses no image
+            if not image.error and (same_as := self._contents.first(image.file_sha256, place)) != place:
+                self._seen(image)
+                self._ended_with(Row(place, str(path), "duplicate", same_as=same_as))
                 continue
-            if (same_as := self._contents.first(file_sha256, place)) != place:
-                self.rows.add(Row(place, str(path), "duplicate", same_as=same_as))
-                continue
-            yield self._opened(_Image(place, path, file_sha256))
+            yield image
 
     def _opened(self, image: _Image) -> _Image:
         self._unseen[image.place] = asyncio.Event()
@@ -269,6 +276,8 @@ class Batch:
     async def _save(self, image: _Image, run: Run, note: str | None) -> Run:
         row = await self._saved(made_row, run, self.folder, self._maker.pool, str(image.path), note)
         self._ended_with(replace(row, place=image.place))
+        if len(self.rows) % MEMORY_ROWS == 0:
+            await self._saved(give_back)
         return run
 
     async def _saved(self, work: Callable[..., Result], *args: Any) -> Result:

@@ -9,7 +9,10 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import os
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,13 +22,16 @@ from personalab.files import write_whole
 from personalab.records import JsonObject, Record, Reply, Request
 
 CACHE_VERSION = 1
+_USE_SECONDS = 24 * 3600.0
+"""How precisely the time of an entry's last use is kept: a hit writes it at most once in this time."""
 CacheMode = Literal["use", "refresh", "replay", "off"]
 """`use` reads and writes, `refresh` asks again and writes, `replay` reads and never sends, `off` does neither."""
 
 
 def identity(request: Request, model: str, provider: str) -> JsonObject:
     """What decides the answer, readable: whose model, the messages with pictures by content, sampling, schema, replicate."""
-    return {
+    kind = {} if request.kind == "chat" else {"kind": request.kind}
+    return kind | {
         "version": CACHE_VERSION,
         "provider": provider,
         "model": model,
@@ -41,7 +47,12 @@ def identity(request: Request, model: str, provider: str) -> JsonObject:
 
 def key_of(what: JsonObject) -> str:
     """sha256 of the canonical JSON of an identity."""
-    text = json.dumps(what, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hash_of(what)
+
+
+def hash_of(value: JsonObject) -> str:
+    """sha256 of the canonical JSON of an object."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -90,6 +101,11 @@ class Cache:
         """Whether stored replies are taken."""
         return self.mode in ("use", "replay")
 
+    @property
+    def writes(self) -> bool:
+        """Whether replies are stored."""
+        return self.mode in ("use", "refresh")
+
     def path(self, key: str) -> Path:
         """Where the reply of a key lies, or would."""
         return self.folder / key[:2] / f"{key}.json"
@@ -98,14 +114,24 @@ class Cache:
         """The stored reply, marked as cached; None if there is none. A damaged entry counts as none: it is asked again."""
         if not self.reads:
             return None
-        entry = _read(self.path(key))
-        return _reply(entry, key)
+        path = self.path(key)
+        reply = _reply(_read(path), key)
+        if reply:
+            _note_use(path)
+        return reply
 
     def put(self, key: str, what: JsonObject, stage: str, reply: Reply) -> None:
         """Store a reply."""
-        if self.mode in ("off", "replay"):
+        if not self.writes:
             return
-        entry = {"key": key, "stage": stage, "identity": what, "reply": reply.model_dump(mode="json")}
+        stored = reply.model_dump(mode="json")
+        entry = {
+            "key": key,
+            "stage": stage,
+            "identity": what,
+            "reply": stored,
+            "reply_sha256": hash_of(stored),
+        }
         # Not flushed: a slot is held meanwhile, and an entry that a power cut damages counts as none and is asked again.
         write_whole(self.path(key), json.dumps(entry, ensure_ascii=False, indent=1).encode(), durable=False)
 
@@ -140,6 +166,13 @@ class Cache:
 
 def _message(role: str, text: str, pictures: list[str]) -> JsonObject:
     return {"role": role, "text": text, **({"pictures": pictures} if pictures else {})}
+
+
+def _note_use(path: Path) -> None:
+    """Keep, as the file's time, the day an entry was last used."""
+    with suppress(OSError):  # a folder that cannot be written cannot be pruned either
+        if time.time() - path.stat().st_mtime > _USE_SECONDS:
+            os.utime(path)
 
 
 def _read(path: Path) -> JsonObject | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,6 +25,10 @@ _POLL_FIRST_SECONDS, _POLL_MAX_SECONDS = 0.01, 0.2
 _OFFSET_DIGITS = 15  # hexadecimal: 60 bits fit a file offset
 
 
+class NotPaidOnce(UserWarning):
+    """A request is paid once within this process only, not among all that share the cache folder."""
+
+
 class Claims:
     """The claims of this process in one folder. Use `claims_in`, so that a folder has one however many pools there are.
 
@@ -35,6 +40,7 @@ class Claims:
         self._lock = threading.Lock()
         self._mine: set[str] = set()
         self._file: int | None = None
+        self._alone = False  # nothing can be locked here
 
     @asynccontextmanager
     async def claim(self, key: str, look: Callable[[], Reply | None]) -> AsyncIterator[Reply | None]:
@@ -58,20 +64,36 @@ class Claims:
         with self._lock:
             if key in self._mine:
                 return False
-            if fcntl is not None and (file := self._opened()) is not None:
-                try:
-                    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _offset(key))
-                except (BlockingIOError, PermissionError):
-                    return False
-                except OSError:  # a file system without locks: work is shared within this process only
-                    pass
+            if not self._alone and not self._locked(key):
+                return False
             self._mine.add(key)
             return True
+
+    def _locked(self, key: str) -> bool:
+        """Whether no other process works on a key, as far as that can be known here."""
+        if fcntl is None:
+            self._warn("this system has no file locks of the kind needed")
+        elif (file := self._opened()) is not None:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _offset(key))
+            except (BlockingIOError, PermissionError):
+                return False
+            except OSError as error:
+                self._warn(f"{self._path} cannot be locked: {error.strerror or error}")
+        return True
+
+    def _warn(self, why: str) -> None:
+        self._alone = True
+        warnings.warn(
+            f"what several processes ask at once may be paid by each of them: {why}",
+            NotPaidOnce,
+            stacklevel=2,
+        )
 
     def _release(self, key: str) -> None:
         with self._lock:
             self._mine.discard(key)
-            if fcntl is not None and self._file is not None:
+            if fcntl is not None and self._file is not None and not self._alone:
                 fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _offset(key))
 
     def _opened(self) -> int | None:

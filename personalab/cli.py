@@ -13,10 +13,25 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.exceptions import TyperException
 
-from personalab import __version__
+from personalab import __version__, sweep_command
 from personalab.config import MAX_CONCURRENT, load_settings
-from personalab.errors import AccessRefused, ConfigError, PersonalabError, PromptError
-from personalab.tables import print_job, print_persona_json, print_personas
+from personalab.errors import (
+    AccessRefused,
+    BudgetExhausted,
+    ConfigError,
+    PersonalabError,
+    PriceUnknown,
+    PromptError,
+)
+from personalab.tables import (
+    file_size,
+    print_broken,
+    print_cache,
+    print_cache_json,
+    print_job,
+    print_persona_json,
+    print_personas,
+)
 from personalab.views import plain
 
 if TYPE_CHECKING:
@@ -27,7 +42,7 @@ if TYPE_CHECKING:
     from personalab.planner import Planner
 
 _OFFLINE = "no key and no base URL set: the embedded provider answers (not a language model)"
-EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
+EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED, EXIT_BUDGET, EXIT_INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 app = typer.Typer(
     name="personalab",
@@ -38,7 +53,7 @@ app = typer.Typer(
     "provider answers: plausible text, but no language model.",
     epilog="Settings: OPENAI_API_KEY, OPENAI_BASE_URL, PERSONALAB_MODEL, MAX_CONCURRENT, PERSONALAB_OUTPUTS, also from "
     "a .env file; arguments win. Exit codes: 0 all done, 1 something failed, 2 wrong use or settings, 3 refused by the "
-    "provider (key, model, quota), 130 interrupted.",
+    "provider (key, model, quota), 4 the budget is used up, 130 interrupted.",
 )
 
 
@@ -50,10 +65,12 @@ def main() -> int:
             stream.reconfigure(errors="replace")  # a terminal that cannot show a letter is no reason to fail
     try:
         code: int = typer.main.get_command(app).main(standalone_mode=False) or EXIT_OK
-    except (ConfigError, PromptError) as error:
+    except (ConfigError, PromptError, PriceUnknown) as error:
         return _told(str(error), EXIT_USAGE)
     except AccessRefused as error:
         return _told(str(error), EXIT_REFUSED)
+    except BudgetExhausted as error:
+        return _told(str(error), EXIT_BUDGET)
     except PersonalabError as error:
         return _told(str(error), EXIT_FAILED)
     except TyperException as error:
@@ -61,6 +78,22 @@ def main() -> int:
     if code == EXIT_INTERRUPTED:
         return _told("interrupted: what is done is kept, and the same command goes on from there", code)
     return code
+
+
+PERSONAS = Annotated[
+    list[Path],
+    typer.Argument(help="Cards of personas (JSON or PNG), folders of them, or globs.", show_default=False),
+]
+MODEL = Annotated[str | None, typer.Option(help="Model.  [env: PERSONALAB_MODEL]")]
+CONCURRENT = Annotated[
+    int | None, typer.Option(help=f"Requests at once.  [env: MAX_CONCURRENT; default: {MAX_CONCURRENT}]")
+]
+WISHES = Annotated[str, typer.Option(help="Your own instructions, added to every prompt.")]
+FORCE = Annotated[bool, typer.Option("--force", help="Ask everything again, also what the cache has.")]
+BUDGET = Annotated[
+    list[str] | None,
+    typer.Option(help="Stop before more is spent: 5usd, 1000requests or 200000tokens. May be repeated."),
+]
 
 
 @app.command(
@@ -99,9 +132,8 @@ def persona(
     out: Annotated[
         Path | None, typer.Option(help="Folder for the personas.  [default: outputs/personas]")
     ] = None,
-    max_concurrent: Annotated[
-        int | None, typer.Option(help=f"Requests at once.  [env: MAX_CONCURRENT; default: {MAX_CONCURRENT}]")
-    ] = None,
+    max_concurrent: CONCURRENT = None,
+    budget: BUDGET = None,
     force: Annotated[
         bool, typer.Option("--force", help="Start over: ask everything again, also what the cache has.")
     ] = False,
@@ -112,6 +144,7 @@ def persona(
         bool, typer.Option("--json", help="Print one JSON list instead of the table.")
     ] = False,
 ) -> int:
+    from personalab.budgets import parse_budget
     from personalab.pipeline import Pipeline
     from personalab.pool import LLMPool
 
@@ -122,6 +155,7 @@ def persona(
         model=models[-1] if models else None,
         max_concurrent=max_concurrent,
         cache="refresh" if force else "use",
+        budget=parse_budget(budget or []),
     )
     pipeline = Pipeline(pool, language=language, location=location, instructions=instructions)
     for stage, value in _pairs([value for value in model or [] if "=" in value], "--model"):
@@ -143,22 +177,10 @@ def persona(
     if as_json:
         print_persona_json(rows)
     else:
-        print_personas(rows, counts, seconds)
+        print_personas(rows, counts, seconds, pool.remaining)
     return (
         EXIT_OK if all(row.state != "failed" and row.status in ("done", "") for row in rows) else EXIT_FAILED
     )
-
-
-PERSONAS = Annotated[
-    list[Path],
-    typer.Argument(help="Cards of personas (JSON or PNG), folders of them, or globs.", show_default=False),
-]
-MODEL = Annotated[str | None, typer.Option(help="Model.  [env: PERSONALAB_MODEL]")]
-CONCURRENT = Annotated[
-    int | None, typer.Option(help=f"Requests at once.  [env: MAX_CONCURRENT; default: {MAX_CONCURRENT}]")
-]
-WISHES = Annotated[str, typer.Option(help="Your own instructions, added to every prompt.")]
-FORCE = Annotated[bool, typer.Option("--force", help="Ask everything again, also what the cache has.")]
 
 
 @app.command(
@@ -187,14 +209,15 @@ def calendar(
         Path | None, typer.Option(help="Folder for the calendars.  [default: outputs/calendars]")
     ] = None,
     max_concurrent: CONCURRENT = None,
+    budget: BUDGET = None,
     force: FORCE = False,
 ) -> int:
     from personalab.jobs import find_cards, plan_calendars
 
-    planner = _planner(model, max_concurrent, force, instructions, holidays, temperature, prompt)
+    planner = _planner(model, max_concurrent, budget, force, instructions, holidays, temperature, prompt)
     folder = out or planner.pool.outputs / "calendars"
     job = asyncio.run(plan_calendars(planner, find_cards(personas), month, folder, replace=replace))
-    return _printed(job, "slots")
+    return _printed(job, "slots", planner)
 
 
 @app.command(
@@ -220,35 +243,43 @@ def tweets(
         Path | None, typer.Option(help="Folder for the files of tweets.  [default: outputs/tweets]")
     ] = None,
     max_concurrent: CONCURRENT = None,
+    budget: BUDGET = None,
     force: FORCE = False,
 ) -> int:
     from personalab.jobs import calendars_of, find_cards, write_tweets
 
     temperatures = [] if temperature is None else [f"tweet={temperature}"]
     prompts = [] if prompt is None else [f"tweet={prompt}"]
-    planner = _planner(model, max_concurrent, force, instructions, "", temperatures, prompts)
+    planner = _planner(model, max_concurrent, budget, force, instructions, "", temperatures, prompts)
     outputs = planner.pool.outputs
     cards = find_cards(personas)
     if calendar and month:
         raise ConfigError("give --calendar or --month, and not both: a calendar is of one month")
     files = calendar or calendars_of(cards, outputs / "calendars", month)
     job = asyncio.run(write_tweets(planner, cards, files, out or outputs / "tweets", count=count))
-    return _printed(job, "tweets")
+    return _printed(job, "tweets", planner)
 
 
 def _planner(
     model: str | None,
     max_concurrent: int | None,
+    budget: list[str] | None,
     force: bool,
     instructions: str,
     country: str,
     temperatures: list[str] | None,
     prompts: list[str] | None,
 ) -> Planner:
+    from personalab.budgets import parse_budget
     from personalab.planner import Planner
     from personalab.pool import LLMPool
 
-    pool = LLMPool(model=model, max_concurrent=max_concurrent, cache="refresh" if force else "use")
+    pool = LLMPool(
+        model=model,
+        max_concurrent=max_concurrent,
+        cache="refresh" if force else "use",
+        budget=parse_budget(budget or []),
+    )
     planner = Planner(pool, instructions=instructions, country=country)
     for name, value in _pairs(temperatures, "--temperature"):
         planner = planner.vary(name, temperature=_number(value, "--temperature"))
@@ -259,9 +290,12 @@ def _planner(
     return planner
 
 
-def _printed(job: Job, what: str) -> int:
-    print_job(job, what)
+def _printed(job: Job, what: str, planner: Planner) -> int:
+    print_job(job, what, planner.pool.remaining)
     return EXIT_OK if all(row.state != "failed" for row in job.rows) else EXIT_FAILED
+
+
+app.command(help=sweep_command.HELP, epilog=sweep_command.EPILOG)(sweep_command.sweep)
 
 
 @app.command(help="Check character cards of any origin (JSON, PNG).")
@@ -273,10 +307,44 @@ def card(
 
 
 @app.command(
+    help="What the cache holds, by model and stage. With --verify or --prune-older-than it does that instead.",
+    epilog="A hit is a stored reply that a run, calendar or file of tweets in outputs took without paying. An entry's "
+    "age is since its last use, by its file's time and precise to a day. --verify deletes nothing and ends with 1 if an "
+    "entry is broken. Example: personalab cache --prune-older-than 30d",
+)
+def cache(
+    folder: Annotated[Path | None, typer.Argument(help="The cache folder.  [default: outputs/cache]")] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Hash every entry again; name those that are broken.")
+    ] = False,
+    prune_older_than: Annotated[
+        str, typer.Option(help="Delete what was last used so long ago, such as 12h, 30d or 8w.")
+    ] = "",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON list instead of the table.")
+    ] = False,
+) -> int:
+    from personalab import cache_folder
+
+    outputs = load_settings().outputs
+    place = folder or outputs / "cache"
+    if prune_older_than:
+        count, size = cache_folder.prune(place, cache_folder.parse_age(prune_older_than))
+        print(f"{count} entries deleted, {file_size(size)}")
+    if verify:
+        return EXIT_FAILED if print_broken(cache_folder.entries(place)) else EXIT_OK
+    if not prune_older_than:
+        rows = cache_folder.shares(cache_folder.entries(place), cache_folder.hits_in(outputs))
+        print_cache_json(rows) if as_json else print_cache(place, rows)
+    return EXIT_OK
+
+
+@app.command(
     help="Serve the embedded provider to any OpenAI client.",
     epilog="It runs until Ctrl-C, on this machine only, and is no language model. Faults by rate (0 to 1): rate_limit, "
     "server_error, reset, broken_json, wrong_shape, cut_off, refusal, empty. Quirks: no_json_schema, no_json_mode, "
-    "no_temperature, no_max_tokens, no_images, no_quota. Limits: max_concurrent=N, requests_per_minute=N, "
+    "no_temperature, no_max_tokens, no_images, no_quota, no_retry_after, quota_headers. Limits: max_concurrent=N, "
+    "requests_per_minute=N, tokens_per_minute=N, window_seconds=SECONDS, "
     "retry_after=SECONDS. Others: key=K, models=A,B, seed=N. Example: personalab offline --fault rate_limit=0.2 "
     "--latency 0.1..0.5",
 )

@@ -320,10 +320,9 @@ def _levels(
     failed = comparison_checks.failures(rows)
     tokens = rows["output_tokens"] if "output_tokens" in rows.columns else None
     described = []
-    for level in levels:
+    every = [cells[level].dropna().to_numpy() for level in levels]
+    for level, means, interval in zip(levels, every, method.intervals(every), strict=True):
         here, scored = rows[by] == level, values[values[by] == level].dropna(subset=[_VALUE])
-        means = cells[level].dropna().to_numpy()
-        interval = method.interval(means)
         repeats = scored.groupby(units, observed=True)[_VALUE].agg(["size", "var"])
         several = repeats[repeats["size"] > 1]
         described.append(
@@ -393,5 +392,5 @@ def _meta(metric: str, known: Metric | None, used: dict[str, Any]) -> dict[str, 
 
 def _hash(values: pd.DataFrame) -> str:
     """Of the values compared, so that two results can be told to be of the same data."""
-    text = values.to_csv(index=False, float_format="%.12g")
-    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
+    lines = values.to_csv(index=False, float_format="%.12g").splitlines()
+    return hashlib.sha256("\n".join(sorted(lines)).encode("utf-8", "replace")).hexdigest()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from personalab.registry import Metric
+from personalab.stats import is_constant
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,7 +58,7 @@ def problems(
     return [
         *_few_pairs(contrasts, alpha, units),
         *_missing(cells, units),
-        *_failing(levels),
+        *_failing(rows, by, units, replicates),
         *_constant(values),
         *([] if across else _replicates(rows, values, levels, by, units, replicates)),
         *_mixed(rows, by),
@@ -96,13 +97,18 @@ def _missing(cells: pd.DataFrame, units: list[str]) -> list[str]:
     ]
 
 
-def _failing(levels: pd.DataFrame) -> list[str]:
-    if levels["n_failed"].isna().any() or not len(levels):
+def _failing(rows: pd.DataFrame, by: str, units: list[str], replicates: list[str]) -> list[str]:
+    """Failures by level. Each cell counts once: a failed one has one row, where one that is done has one a tweet."""
+    failed = failures(rows)
+    if failed is None:
         return []
-    shares = levels["n_failed"] / levels["n_rows"]
+    cells = (
+        failed.astype(float).groupby([rows[each] for each in (by, *units, *replicates)], observed=True).mean()
+    )
+    shares = cells.groupby(level=0, observed=True).mean()
     if shares.max() - shares.min() <= FAILURE_GAP:
         return []
-    shown = ", ".join(f"{level}: {share:.0%}" for level, share in zip(levels["level"], shares, strict=True))
+    shown = ", ".join(f"{level}: {share:.0%}" for level, share in shares.items())
     return [f"failures differ between levels ({shown}); what is compared are the survivors"]
 
 
@@ -110,11 +116,9 @@ def _constant(values: pd.Series[float]) -> list[str]:
     there = values.dropna()
     if there.empty:
         return ["the metric is unknown everywhere"]
-    return (
-        [f"the metric is {there.iloc[0]:g} everywhere: it cannot tell these levels apart"]
-        if there.nunique() == 1
-        else []
-    )
+    if not is_constant(there.to_numpy()):
+        return []
+    return [f"the metric is {there.iloc[0]:g} everywhere: it cannot tell these levels apart"]
 
 
 def _replicates(

@@ -6,6 +6,7 @@ is escaped.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any, Protocol
@@ -24,7 +25,6 @@ _STYLE = """<style>
 .comparison ul{margin:6px 0;padding-left:20px}
 .comparison li{margin:4px 0}
 .comparison .warning{border-left:3px solid #D55E00;padding-left:8px;margin:4px 0}
-.comparison .shown{font-weight:600}
 .comparison table{border-collapse:collapse;margin:6px 0}
 .comparison td,.comparison th{text-align:right;padding:2px 10px 2px 0;vertical-align:middle}
 .comparison td:first-child,.comparison th:first-child{text-align:left}
@@ -73,9 +73,10 @@ def comparison_html(found: Compared) -> str:
     said = "".join(_item(row, meta) for row in each_row(found.contrasts))
     said += "".join(f"<li>{escape(text)}</li>" for text in (*_trend(found), *_length(found)))
     warned = "".join(f'<div class="warning">{escape(text)}</div>' for text in found.warnings)
-    body = f"{title}{about}<ul>{said}</ul>{_bars(found)}{warned}"
-    body += _folded("Levels", found.levels) + _folded("All numbers", found.contrasts)
-    return f'{_STYLE}<div class="comparison">{body}</div>'
+    body = f"{title}{about}{_means(found)}<ul>{said}</ul>{_bars(found)}{warned}"
+    body += _folded("All numbers of the levels", found.levels)
+    body += _folded("All numbers of the differences", found.contrasts)
+    return f'{_STYLE}<div class="comparison">{plain(body)}</div>'
 
 
 def headline(found: Compared) -> str:
@@ -93,32 +94,33 @@ def headline(found: Compared) -> str:
 
 def sentence(row: Any, meta: Mapping[str, Any]) -> str:
     """One contrast in words."""
-    pair = f"{row.a} → {row.b}"
+    unit, pair = _unit(meta), f"from {row.a} to {row.b}"
     if not row.n_pairs:
-        return f"{pair}: no {_unit(meta)} was seen under both."
+        return f"Unknown: {pair}, as no {unit} was seen under both."
     if row.n_pairs == 1:
-        return f"{pair}: {_change(row)} in the one {_unit(meta)} there is, which cannot be tested."
-    sure = f"{1 - meta['alpha']:.0%}"
+        return f"Not tested: {pair} it {_change(row)} in the one {unit} there is."
+    shown = "Shown" if is_shown(row, meta["alpha"]) else "Not shown"
     if row.ci_method == "constant":
-        between = f"the same difference in each of {row.n_pairs} {_unit(meta)}s"
+        how_sure = f"It is the same in each of {row.n_pairs} {unit}s"
+        if not row.diff:
+            return f"{shown}: {pair} it {_change(row)}. {how_sure}."
     else:
-        between = f"the true difference lies between {_number(row.ci_low)} and {_number(row.ci_high)} ({sure} interval)"
-    agree = f"{round(row.agree * row.n_pairs)} of {row.n_pairs} {_unit(meta)}s go the same way"
-    p = f"p = {_p(row.p)}" + (
-        f", {_p(row.p_adj)} corrected for {row.n_contrasts} comparisons" if row.n_contrasts > 1 else ""
-    )
-    return f"{pair}: {_verdict(row, meta)} {_change(row)}; {between}; {agree}; {p}.{_so(row, meta)}"
-
-
-def _verdict(row: Any, meta: Mapping[str, Any]) -> str:
-    return "shown." if is_shown(row, meta["alpha"]) else "not shown."
+        agree = f"{round(row.agree * row.n_pairs)} of {row.n_pairs} {unit}s go the same way"
+        interval = (
+            f"between {_number(row.ci_low)} and {_number(row.ci_high)} ({1 - meta['alpha']:.0%} interval)"
+        )
+        how_sure = f"{agree}; the true difference lies {interval}"
+    p = f"p = {_p(row.p)}"
+    if row.n_contrasts > 1:
+        p += f", corrected for {row.n_contrasts} comparisons: {_p(row.p_adj)}"
+    return f"{shown}: {pair} it {_change(row)}. {how_sure}; {p}.{_so(row, meta)}"
 
 
 def _change(row: Any) -> str:
     if not row.diff:
-        return "no change at all"
-    relative = f" ({row.diff_rel:+.0%})" if row.diff_rel == row.diff_rel else ""
-    return f"{'up' if row.diff > 0 else 'down'} by {_number(abs(row.diff))}{relative}"
+        return "does not change"
+    relative = f" ({row.diff_rel:+.0%})".replace("-", "−") if row.diff_rel == row.diff_rel else ""
+    return f"{'rises' if row.diff > 0 else 'falls'} by {_number(abs(row.diff))}{relative}"
 
 
 def _so(row: Any, meta: Mapping[str, Any]) -> str:
@@ -126,11 +128,14 @@ def _so(row: Any, meta: Mapping[str, Any]) -> str:
     if is_shown(row, meta["alpha"]):
         better = {"a": row.a, "b": row.b}.get(row.favours)
         return f" {_direction(meta)}, so this favours {better}." if better is not None else ""
-    if not row.mde_80:
+    if row.ci_method == "constant" and not row.diff:
         return ""
+    if row.mde_80 is None or row.mde_80 != row.mde_80:
+        return f" With {row.n_pairs} {_unit(meta)}s nothing can be shown, whatever the difference."
+    alone = ", had it been the only comparison" if row.n_contrasts > 1 else ""
     return (
         f" That is not the same as no difference: with {row.n_pairs} {_unit(meta)}s one of {_number(row.mde_80)} would have been "
-        "found four times of five, a smaller one less often."
+        f"found four times of five{alone}, a smaller one less often."
     )
 
 
@@ -139,7 +144,7 @@ def _direction(meta: Mapping[str, Any]) -> str:
 
 
 def _unit(meta: Mapping[str, Any]) -> str:
-    return " and ".join(map(str, meta["paired"]))
+    return str(meta["paired"][0]) if len(meta["paired"]) == 1 else "unit"
 
 
 def _about(found: Compared) -> list[str]:
@@ -192,13 +197,25 @@ def _length(found: Compared) -> list[str]:
     name = found.length_check["length"].iloc[0] if len(found.length_check) else "length"
     if not changed:
         return [f"Length ({name}) differs by nothing that can be shown."]
-    pairs = ", ".join(f"{row.a} → {row.b}: {_change(row)}" for row in changed)
+    pairs = ", ".join(f"from {row.a} to {row.b} it {_change(row)}" for row in changed)
     return [f"Length ({name}) differs as well: {pairs}."]
 
 
 def _item(row: Any, meta: Mapping[str, Any]) -> str:
-    kind = ' class="shown"' if is_shown(row, meta["alpha"]) else ""
-    return f"<li{kind}>{escape(sentence(row, meta))}</li>"
+    verdict, _, rest = sentence(row, meta).partition(":")
+    return f"<li><strong>{escape(verdict)}</strong>:{escape(rest)}</li>"
+
+
+def _means(found: Compared) -> str:
+    """A line for each level: its mean, interval and number of images."""
+    unit = escape(_unit(found.meta))
+    head = f"<tr><th>{escape(str(found.meta['by']))}</th><th>mean</th><th>interval</th><th>{unit}s</th></tr>"
+    rows = "".join(
+        f"<tr><td>{escape(str(row.level))}</td><td>{_number(row.mean)}</td>"
+        f"<td>{_number(row.ci_low)} to {_number(row.ci_high)}</td><td>{row.n_units}</td></tr>"
+        for row in each_row(found.levels)
+    )
+    return f"<table>{head}{rows}</table>"
 
 
 def _bars(found: Compared) -> str:
@@ -234,12 +251,12 @@ def _bar(row: Any, place: Any, alpha: float) -> str:
 
 
 def _folded(title: str, frame: pd.DataFrame) -> str:
-    head = "".join(f"<th>{escape(str(column))}</th>" for column in frame.columns)
-    rows = "".join(
-        f"<tr>{''.join(f'<td>{escape(_cell(value))}</td>' for value in row)}</tr>"
-        for row in frame.itertuples(index=False)
+    """A table, turned: a line for each column of the frame, which has more columns than rows."""
+    lines = "".join(
+        f"<tr><th>{escape(str(name))}</th>{''.join(f'<td>{escape(_cell(value))}</td>' for value in frame[name])}</tr>"
+        for name in frame.columns
     )
-    return f"<details><summary>{escape(title)}</summary><table><tr>{head}</tr>{rows}</table></details>"
+    return f"<details><summary>{escape(title)}</summary><table>{lines}</table></details>"
 
 
 def _cell(value: Any) -> str:
@@ -257,7 +274,9 @@ def _number(value: float) -> str:
     if value is None or value != value:
         return "–"
     text = f"{value:.3g}"
-    return f"{value:.0f}" if "e+" in text and abs(value) < 1e9 else text.replace("-", "−")
+    if "e" in text and 1e-9 < abs(value) < 1e9:
+        text = f"{float(text):.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
+    return text.replace("-", "−")
 
 
 def _p(value: float) -> str:

@@ -1,7 +1,7 @@
 """Every default, as a named value with its unit, and the settings a person can give.
 
 Arguments win over the environment, the environment over `.env`. Read: `OPENAI_API_KEY`, `OPENAI_BASE_URL`,
-`PERSONALAB_MODEL`, `MAX_CONCURRENT`, `PERSONALAB_OUTPUTS`.
+`PERSONALAB_MODEL`, `MAX_CONCURRENT`, `REQUESTS_PER_MINUTE`, `TOKENS_PER_MINUTE`, `PERSONALAB_OUTPUTS`.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ RETRY_AFTER_MIN_SECONDS = 0.01
 """Shortest wait after a rate limit, doubled each time, whatever the endpoint says."""
 PATIENCE_SECONDS = 900.0
 """Longest time one request spends between its attempts, rate limits included."""
+BUDGET_OUTPUT_TOKENS = 4_000
+"""What an answer may take, for a budget, before a stage was ever answered and without `max_tokens`."""
 PICTURE_SIDE_MAX = 1024
 """Pixels of the longer side of a picture that is sent; larger ones are made smaller."""
 PICTURE_PIXELS_MAX = 64_000_000
@@ -46,6 +48,21 @@ WINDOW_SPARE = 4
 """Items under way in a batch beyond `max_concurrent`: each has a request in flight or waiting, but for moments of its own
 work, so this many keep the gate full, and more would only hold more memory."""
 
+USUAL_OUTPUT_TOKENS = {
+    "core_persona": 1250,
+    "tweet_strategy": 370,
+    "example_tweets": 310,
+    "social_network": 1200,
+    "authenticity": 150,
+    "visual_profile": 390,
+    "character_book": 480,
+}
+"""Tokens of a stage's reply, for plans, until replies of the model itself are there: means of the embedded provider's."""
+USUAL_PICTURE_TOKENS = 800
+"""Tokens that a picture of a portrait's size takes, for plans; by provider between 250 and 1,500."""
+
+MEMORY_ROWS = 100
+"""Personas after which a batch gives freed memory back."""
 BATCH_NOTES_MAX = 3
 """Changed settings that a row of a batch names."""
 
@@ -68,19 +85,26 @@ _VARIABLES = {
     "api_base": "OPENAI_BASE_URL",
     "model": "PERSONALAB_MODEL",
     "max_concurrent": "MAX_CONCURRENT",
+    "requests_per_minute": "REQUESTS_PER_MINUTE",
+    "tokens_per_minute": "TOKENS_PER_MINUTE",
     "outputs": "PERSONALAB_OUTPUTS",
 }
 _ROOT_MARKS = (".env", "pyproject.toml", "environment.yml")
 
 
-class Settings(Record):
-    """What a person can set. None for key and base URL together means the embedded provider."""
+class Address(Record):
+    """One address with its key and its limits. No rate is no limit; `models` are others that it has besides `model`.
+
+    None for key and base URL together means the embedded provider.
+    """
 
     api_key: SecretStr | None = None
     api_base: str | None = None
     model: str | None = None
+    models: tuple[str, ...] = ()
     max_concurrent: int = Field(default=MAX_CONCURRENT, ge=1)
-    outputs: Path
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    tokens_per_minute: int | None = Field(default=None, ge=1)
 
     @field_validator("api_key")
     @classmethod
@@ -114,6 +138,30 @@ class Settings(Record):
     def offline(self) -> bool:
         """Whether the embedded provider answers."""
         return self.api_key is None and self.api_base is None
+
+
+class EndpointSettings(Address):
+    """One of several endpoints of a pool; nothing of it comes from the environment.
+
+    Raises:
+        ConfigError: a value that cannot be, or a name nobody knows.
+    """
+
+    def __init__(self, **values: Any) -> None:
+        problem = None
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            problem = explain(error)
+        del values  # so that no traceback with local variables shows the key
+        if problem:
+            raise ConfigError(f"endpoint: {problem}")
+
+
+class Settings(Address):
+    """What a person can set: one endpoint, and the folder for results."""
+
+    outputs: Path
 
 
 def load_settings(**arguments: Any) -> Settings:

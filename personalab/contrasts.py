@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -24,7 +25,7 @@ _CONTRAST_COLUMNS = (
     "n_contrasts", "p_floor", "test", "agree", "d_z", "cliffs_delta", "mde_80", "favours",
 )  # fmt: skip
 _NUMBER_COLUMNS = (
-    "diff", "diff_rel", "se", "ci_low", "ci_high", "p", "p_floor", "agree", "d_z", "cliffs_delta", "mde_80",
+    "diff", "diff_rel", "se", "ci_low", "ci_high", "p", "p_adj", "p_floor", "agree", "d_z", "cliffs_delta", "mde_80",
 )  # fmt: skip
 
 
@@ -50,17 +51,16 @@ class Method:
     resamples: int
     seed: int
 
-    def interval(self, values: Any) -> stats.Interval | None:
-        """Interval of a mean."""
-        return stats.mean_interval(
-            values, confidence=1 - self.alpha, resamples=self.resamples, seed=self.seed
+    def intervals(self, samples: Sequence[Any]) -> list[stats.Interval | None]:
+        """Interval of the mean of each sample."""
+        return stats.mean_intervals(
+            samples, confidence=1 - self.alpha, resamples=self.resamples, seed=self.seed
         )
 
-    def p(self, differences: Any) -> float | None:
-        """Two-sided p of differences; None for one or none."""
-        if len(differences) < 2:
-            return None
-        return stats.sign_flip_p(differences, resamples=self.resamples, seed=self.seed)
+    def p_values(self, samples: Sequence[Any]) -> list[float | None]:
+        """Two-sided p of each sample of differences; None for one difference or none."""
+        found = stats.sign_flip_ps(samples, resamples=self.resamples, seed=self.seed)
+        return [p if len(sample) > 1 else None for p, sample in zip(found, samples, strict=True)]
 
     def contrasts(
         self, cells: pd.DataFrame, pairs: list[tuple[Any, Any]], known: Metric | None
@@ -68,42 +68,59 @@ class Method:
         """One row a pair of levels."""
         import pandas as pd
 
-        rows = [{"a": a, "b": b, **self._contrast(cells[a], cells[b])} for a, b in pairs]
-        table = pd.DataFrame(rows, columns=["a", "b", *_CONTRAST_COLUMNS])
-        table["p_adj"] = np.array(stats.holm([row["p"] for row in rows]), dtype=float)
-        table["adjust"], table["n_contrasts"] = "holm", len(pairs)
-        for column in _NUMBER_COLUMNS:
-            table[column] = table[column].astype(float)
-        table["favours"] = favours(table, known.direction if known else 0, self.alpha)
-        return table
+        whole = [cells[[a, b]].dropna().to_numpy() for a, b in pairs]
+        differences = [table[:, 1] - table[:, 0] for table in whole]
+        intervals, p_values = self.intervals(differences), self.p_values(differences)
+        rows = [
+            {
+                "a": a,
+                "b": b,
+                "n_dropped_units": len(cells[[a, b]].dropna(how="all")) - len(table),
+                **self._contrast(table, interval),
+                "p": p,
+                "p_adj": adjusted,
+                "adjust": "holm",
+                "n_contrasts": len(pairs),
+            }
+            for (a, b), table, interval, p, adjusted in zip(
+                pairs, whole, intervals, p_values, stats.holm(p_values), strict=True
+            )
+        ]
+        contrasts = pd.DataFrame(rows, columns=["a", "b", *_CONTRAST_COLUMNS]).astype(
+            dict.fromkeys(_NUMBER_COLUMNS, float)
+        )
+        contrasts["favours"] = favours(contrasts, known.direction if known else 0, self.alpha)
+        return contrasts
 
-    def _contrast(self, a: pd.Series[float], b: pd.Series[float]) -> dict[str, Any]:
-        complete = a.notna() & b.notna()
-        one, other = a[complete].to_numpy(), b[complete].to_numpy()
-        differences = other - one
-        count = len(differences)
-        interval, error = self.interval(differences), stats.standard_error(differences)
+    def _contrast(self, table: Any, interval: stats.Interval | None) -> dict[str, Any]:
+        """Numbers of one contrast. `table`: the complete pairs, a in the first column and b in the second."""
+        one, other = table[:, 0], table[:, 1]
+        differences, count = other - one, len(table)
+        error = stats.standard_error(differences)
         diff = float(differences.mean()) if count else None
         base = abs(float(one.mean())) if count else 0.0
         return {
             "n_pairs": count,
-            "n_dropped_units": int((a.notna() | b.notna()).sum()) - count,
             "diff": diff,
             "diff_rel": diff / base if diff is not None and base else None,
             "se": error,
             "ci_low": interval.low if interval else None,
             "ci_high": interval.high if interval else None,
             "ci_method": interval.method if interval else None,
-            "p": self.p(differences),
             "p_floor": stats.sign_flip_floor(count, resamples=self.resamples),
             "test": stats.sign_flip_name(count) if count > 1 else None,
             "agree": stats.agreement(differences),
             "d_z": stats.standardised_difference(differences),
             "cliffs_delta": stats.cliffs_delta(one, other),
-            "mde_80": minimal_detectable_effect(error**2 * count, count, alpha=self.alpha, small=True)
-            if error is not None
-            else None,
+            "mde_80": self._detectable(error, count),
         }
+
+    def _detectable(self, error: float | None, count: int) -> float | None:
+        """The difference that four of five such studies would find; None where the test can find none."""
+        level = stats.sign_flip_level(count, self.alpha, resamples=self.resamples)
+        if error is None or level is None:
+            return None
+        return minimal_detectable_effect(error**2 * count, count, alpha=level, small=True)
 
 
 def favours(contrasts: pd.DataFrame, direction: int, alpha: float) -> list[str]:
@@ -130,14 +147,14 @@ def trend_of(cells: pd.DataFrame, levels: list[Any], method: Method) -> pd.DataF
     if not numeric or len(levels) < 3 or whole.empty:
         return pd.DataFrame(columns=columns)
     steepness = stats.slopes(whole.to_numpy(), levels)
-    interval, page = method.interval(steepness), stats.page_trend(whole.to_numpy())
+    [interval], page = method.intervals([steepness]), stats.page_trend(whole.to_numpy())
     row = {
         "n_units": len(whole),
         "slope": float(steepness.mean()),
         "ci_low": interval.low if interval else None,
         "ci_high": interval.high if interval else None,
         "ci_method": interval.method if interval else None,
-        "p": method.p(steepness),
+        "p": method.p_values([steepness])[0],
         "page_l": page.statistic if page else None,
         "page_p": page.p if page else None,
     }

@@ -150,13 +150,13 @@ def jaccard_matrix(documents: Sequence[Sequence[Hashable]]) -> NDArray[np.float6
     return overlap
 
 
-def likeness(texts: Sequence[str]) -> NDArray[np.float32]:
-    """`rapidfuzz.fuzz.ratio` of each text with each, 0 to 100; below `SIMILAR` 0 stands instead."""
+def likeness(texts: Sequence[str], least: float = SIMILAR) -> NDArray[np.float32]:
+    """`rapidfuzz.fuzz.ratio` of each text with each, 0 to 100; below `least` 0 stands instead, which is faster."""
     from rapidfuzz import fuzz
     from rapidfuzz.process import cdist
 
     found: NDArray[np.float32] = cdist(
-        texts, texts, scorer=fuzz.ratio, score_cutoff=SIMILAR, dtype=np.float32, workers=-1
+        texts, texts, scorer=fuzz.ratio, score_cutoff=least, dtype=np.float32, workers=-1
     )
     return found
 
@@ -172,7 +172,7 @@ def near_duplicate_rate(
     if not len(texts):
         return None
     compared = _compared(labels)
-    partners = ((likeness(texts) >= threshold) & compared).sum(axis=1)
+    partners = ((likeness(texts, threshold) >= threshold) & compared).sum(axis=1)
     rates = _chance(partners, compared.sum(axis=1), others)
     return None if rates is None else float(rates.mean())
 
@@ -180,13 +180,11 @@ def near_duplicate_rate(
 def near_duplicate_pairs(
     texts: Sequence[str], *, threshold: float = SIMILAR, parts: Parts | None = None
 ) -> list[tuple[int, int, float]]:
-    """Pairs of near copies by their places, with how alike they are (0 to 100), the most alike first.
-
-    Below `SIMILAR` no pairs are found.
-    """
-    alike = np.triu(likeness(texts) * _compared(_labels(texts, parts)), 1)
+    """Pairs of near copies by their places, with how alike they are (0 to 100), the most alike first."""
+    alike = np.triu(likeness(texts, threshold) * _compared(_labels(texts, parts)), 1)
     found = [
-        (int(one), int(other), float(alike[one, other])) for one, other in np.argwhere(alike >= threshold)
+        (int(one), int(other), float(alike[one, other]))
+        for one, other in np.argwhere(alike >= max(threshold, 1e-9))
     ]
     return sorted(found, key=lambda pair: -pair[2])
 

@@ -8,6 +8,9 @@ PersonalabError
 │   └── CardInvalid          a card that breaks its specification; carries every problem
 ├── CacheError               the cache folder cannot be used
 ├── NotRecorded              replay: a reply that would have to be paid; names what differs from the nearest
+├── BudgetError              a budget of the user's own, so a batch stops at once
+│   ├── BudgetExhausted      the next request might pass a ceiling, so it was not sent
+│   └── PriceUnknown         a ceiling is on cost, and nobody knows what the model costs
 ├── OutputError              a result that cannot be written or read
 ├── KernelError              a notebook's kernel that cannot be started
 ├── ProviderError            the endpoint did not answer as it should
@@ -32,6 +35,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 
 class PersonalabError(Exception):
@@ -95,6 +99,18 @@ class NotRecorded(PersonalabError):
         self.stage = stage
 
 
+class BudgetError(PersonalabError):
+    """A budget of the user's own stops a batch at once, or its file cannot be used; everything done is kept."""
+
+
+class BudgetExhausted(BudgetError):
+    """The next request might pass a ceiling, so it was not sent."""
+
+
+class PriceUnknown(BudgetError):
+    """There is a ceiling on cost, and nobody knows what the model costs."""
+
+
 class OutputError(PersonalabError):
     """A result that cannot be written or read."""
 
@@ -135,9 +151,10 @@ class ProviderUnreachable(ProviderError):
 
 
 class RateLimited(ProviderError):
-    """Still refused by a rate limit after waiting as long as allowed."""
+    """Still refused by a rate limit after waiting as long as allowed. `quotas` is what the endpoint says is left."""
 
     passing = True
+    quotas: tuple[Any, ...] = ()
 
 
 class RequestRefused(ProviderError):

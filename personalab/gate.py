@@ -1,9 +1,6 @@
-"""How many requests are in flight at once: in all event loops and threads of this process, and, by way of `slots`, in
-all processes of this machine.
+"""Who goes next, and where to: a queue before one or several endpoints, in all event loops and threads of this process.
 
-A 429 takes a slot away, each success gives a little of one back, and the refused request waits outside while the
-others go on. Only when nothing gets through any more does the gate close, until the endpoint's window has passed.
-Measured in docs/log.md, 2026-11-23.
+What an endpoint lets in is for its `limits` to say.
 """
 
 from __future__ import annotations
@@ -11,157 +8,176 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import math
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from personalab.errors import RateLimited
+from personalab.errors import ProviderUnreachable, RateLimited
+from personalab.limits import Limits, Ticket
 from personalab.slots import Slots
-
-_RECOVERY = 5
-"""Successes per slot of the limit that give one slot back."""
-_CLOSED_DEFAULT_SECONDS = 1.0
-_CLOSED_MAX_SECONDS = 60.0
-"""However long an endpoint asks to wait, somebody tries again after this."""
 
 
 class _Turn:
     """One who waits. `given` is set under the gate's lock, so a place is never lost between giving and taking."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
-        self.loop, self.future, self.given, self.gone = loop, future, False, False
+    def __init__(self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Ticket], tokens: int) -> None:
+        self.loop, self.future, self.tokens = loop, future, tokens
+        self.given: Ticket | None = None
+        self.gone = False
 
     def tell(self) -> None:
         if not self.future.done():
-            self.future.set_result(None)
+            assert self.given is not None
+            self.future.set_result(self.given)
+
+
+Doors = tuple[Limits, ...]
+_Line = list[tuple[int, int, _Turn]]  # a heap: highest rank, then first come
 
 
 class Gate:
-    """At most `limit` at once; fewer while the endpoint says that is too many."""
+    """Lets requests in where there is room, the highest rank first, then who came first.
+
+    Requests stand in lines by their model; `doors_of` says through which doors a line may go at present, one at least.
+    """
 
     def __init__(
-        self, limit: int, slots: Slots | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        doors: Doors,
+        doors_of: Callable[[str], Doors] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.limit = limit
-        self._slots = slots
-        self._outside = 0  # let in here, waiting for another process to leave
+        self._doors = doors
+        self._doors_of = doors_of or (lambda model: doors)
         self._clock = clock
         self._lock = threading.Lock()
-        self._in_flight = 0
-        self._allowed = float(limit)
-        self._allowed_at_success = float(limit)
-        self._closed_until = 0.0
-        self._waiting: list[tuple[int, int, _Turn]] = []  # a heap: highest rank, then first come
+        self._lines: dict[str, _Line] = {}
         self._arrivals = itertools.count()
+        self._looks_at = math.inf
 
     @property
     def in_flight(self) -> int:
         """Requests inside now."""
-        return self._in_flight - self._outside
-
-    @property
-    def allowed(self) -> int:
-        """Requests let in at once at present, 1 to `limit`."""
-        return int(self._allowed)
+        return sum(door.in_flight for door in self._doors)
 
     @property
     def waiting(self) -> int:
         """Requests that wait for a place now."""
         with self._lock:
-            return self._outside + sum(not turn.gone for _, _, turn in self._waiting)
+            here = sum(not turn.gone for line in self._lines.values() for _, _, turn in line)
+            return here + sum(door.outside for door in self._doors)
 
     @asynccontextmanager
-    async def slot(self, rank: int = 0) -> AsyncIterator[None]:
-        """A place in flight; of those who wait the highest rank is first, then who came first.
-
-        What happens inside narrows or widens the gate.
-        """
-        await self._enter(rank)
-        place: int | None = None
+    async def slot(self, rank: int = 0, tokens: int = 0, model: str = "") -> AsyncIterator[Ticket]:
+        """A place in flight behind one of the doors; what happens inside teaches its limits."""
+        ticket = await self._enter(rank, tokens, model)
+        limits = ticket.limits
         try:
-            if self._slots is not None:
-                place = await self._place(self._slots)
-            yield
+            if limits.slots is not None:
+                ticket.place = await self._place(ticket, limits.slots)
+            yield ticket
         except RateLimited as error:
-            self._refused(error.retry_after)
+            with self._lock:
+                limits.refused(ticket, error)
+            raise
+        except ProviderUnreachable:
+            with self._lock:
+                if len(self._doors_of(model)) > 1:
+                    limits.rest()
             raise
         else:
-            self._succeeded()
+            with self._lock:
+                limits.succeeded(ticket, sum(map(len, self._lines.values())))
         finally:
-            if self._slots is not None and place is not None:
-                self._slots.free(place)
-            self._leave()
+            if limits.slots is not None and ticket.place is not None:
+                limits.slots.free(ticket.place)
+            self._leave(ticket)
 
-    async def _place(self, slots: Slots) -> int:
+    async def _place(self, ticket: Ticket, slots: Slots) -> int:
         with self._lock:
-            self._outside += 1
+            ticket.limits.wait_outside()
         try:
-            return await slots.take(self.limit)
+            return await slots.take(ticket.limits.limit)
         finally:
             with self._lock:
-                self._outside -= 1
+                ticket.limits.go(ticket)
 
-    async def _enter(self, rank: int) -> None:
+    async def _enter(self, rank: int, tokens: int, model: str) -> Ticket:
         with self._lock:
-            while self._waiting and self._waiting[0][2].gone:
-                heapq.heappop(self._waiting)
-            if not self._waiting and self._has_room():
-                self._in_flight += 1
-                return
+            line = self._lines.setdefault(model, [])
+            if not _first(line) and (door := self._open_one(model, tokens)) is not None:
+                return door.enter(tokens)
             loop = asyncio.get_running_loop()
-            turn = _Turn(loop, loop.create_future())
-            heapq.heappush(self._waiting, (-rank, next(self._arrivals), turn))
+            turn = _Turn(loop, loop.create_future(), tokens)
+            heapq.heappush(line, (-rank, next(self._arrivals), turn))
         try:
-            await turn.future
+            return await turn.future
         except BaseException:
             with self._lock:
-                if turn.given:  # the place cannot be used: pass it on
-                    self._in_flight -= 1
-                    self._admit()
-                else:
-                    turn.gone = True
+                turn.gone = True
+                if turn.given is not None:  # the place cannot be used: pass it on
+                    turn.given.limits.leave(turn.given)
+                self._admit()
             raise
 
-    def _leave(self) -> None:
+    def _leave(self, ticket: Ticket) -> None:
         with self._lock:
-            self._in_flight -= 1
+            ticket.limits.leave(ticket)
             self._admit()
 
-    def _has_room(self) -> bool:
-        return self._in_flight < int(self._allowed) and self._clock() >= self._closed_until
-
     def _admit(self) -> None:
-        while self._waiting and self._has_room():
-            _, _, turn = heapq.heappop(self._waiting)
-            if turn.gone:
-                continue
-            try:
-                turn.loop.call_soon_threadsafe(turn.tell)
-            except RuntimeError:  # that loop has ended, and who waited with it
-                continue
-            turn.given = True
-            self._in_flight += 1
+        while any(self._admit_one(model, line) for model, line in self._by_head()):
+            pass
 
-    def _refused(self, retry_after: float | None) -> None:
-        with self._lock:
-            if self._allowed > 1 or self._in_flight > 1:
-                self._allowed = max(1.0, self._allowed - 1)
-                return
-            # Alone and still refused: it is not the number at once but a window that has to pass.
-            wait = min(_CLOSED_MAX_SECONDS, _CLOSED_DEFAULT_SECONDS if retry_after is None else retry_after)
-            self._closed_until = self._clock() + wait
-            self._allowed = self._allowed_at_success
-        timer = threading.Timer(wait, self._reopen)
+    def _by_head(self) -> list[tuple[str, _Line]]:
+        """The lines in which somebody waits, the one whose first goes before the others' first."""
+        lines = [(model, line) for model, line in self._lines.items() if _first(line)]
+        return sorted(lines, key=lambda one: one[1][0][:2]) if len(lines) > 1 else lines
+
+    def _admit_one(self, model: str, line: _Line) -> bool:
+        turn = _first(line)
+        if turn is None or (door := self._open_one(model, turn.tokens)) is None:
+            return False
+        heapq.heappop(line)
+        turn.given = door.enter(turn.tokens)
+        try:
+            turn.loop.call_soon_threadsafe(turn.tell)
+        except RuntimeError:  # that loop has ended, and who waited with it
+            turn.gone = True
+            door.leave(turn.given)
+        return True
+
+    def _open_one(self, model: str, tokens: int) -> Limits | None:
+        """A door that lets one in now, the emptiest first; else somebody looks again as soon as one might."""
+        soonest, doors = math.inf, self._doors_of(model)
+        for door in sorted(doors, key=lambda door: door.load) if len(doors) > 1 else doors:
+            wait = door.wait(tokens)
+            if wait == 0:
+                return door
+            soonest = min(soonest, math.inf if wait is None else wait)
+        self._look_after(soonest)
+        return None
+
+    def _look_after(self, seconds: float) -> None:
+        at = self._clock() + seconds
+        if at >= self._looks_at:
+            return
+        self._looks_at = at
+        # A thread, as the loop of whoever waits may end before.
+        timer = threading.Timer(seconds, self._look, (at,))
         timer.daemon = True
         timer.start()
 
-    def _reopen(self) -> None:
+    def _look(self, at: float) -> None:
         with self._lock:
-            self._closed_until = 0.0
+            if at == self._looks_at:
+                self._looks_at = math.inf
             self._admit()
 
-    def _succeeded(self) -> None:
-        with self._lock:
-            self._allowed = min(float(self.limit), self._allowed + 1 / (_RECOVERY * self.limit))
-            self._allowed_at_success = self._allowed
+
+def _first(line: _Line) -> _Turn | None:
+    while line and line[0][2].gone:
+        heapq.heappop(line)
+    return line[0][2] if line else None

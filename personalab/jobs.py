@@ -18,7 +18,7 @@ from typing import Literal, TypeVar
 from personalab.calendar_files import calendar_path, find_calendars, load_calendar, merge_calendar
 from personalab.calendars import Calendar, Slot, days_of, months_beside
 from personalab.config import CALENDAR_PART_DAYS, WINDOW_SPARE
-from personalab.errors import AccessRefused, CardError, ConfigError, OutputError, PersonalabError
+from personalab.errors import AccessRefused, BudgetError, CardError, ConfigError, OutputError, PersonalabError
 from personalab.loops import as_finished, numbered
 from personalab.personas import Persona, notice, open_persona
 from personalab.planner import Planner, chosen_slots
@@ -93,6 +93,7 @@ async def plan_calendars(
         ConfigError: no month, or an unknown country.
         CardError: a file is no card of personalab's.
         AccessRefused: key, model or quota: nothing could succeed.
+        BudgetError: a ceiling is reached.
         OutputError: the folder cannot be written.
     """
     folder = Path(folder)
@@ -153,6 +154,7 @@ async def write_tweets(
         ConfigError: a persona without a calendar, a calendar of nobody's, or fewer slots than `count`; nothing is sent.
         CardError, OutputError: a card or a calendar that cannot be read, or a folder that cannot be written.
         AccessRefused: key, model or quota: nothing could succeed.
+        BudgetError: a ceiling is reached.
     """
     matched = match_calendars(cards, calendars)
     answers, wanted = 0, 0
@@ -276,7 +278,7 @@ async def _run(
         number, item = numbered
         try:
             rows[number] = await work(item)
-        except (AccessRefused, ConfigError, CardError, OutputError):
+        except (AccessRefused, BudgetError, ConfigError, CardError, OutputError):
             raise
         except PersonalabError as error:
             card = item[0] if isinstance(item, tuple) else item

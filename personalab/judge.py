@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVarTuple, c
 from pydantic import Field
 
 from personalab.config import JUDGEMENTS, WINDOW_SPARE
-from personalab.errors import AccessRefused, ConfigError, PersonalabError, unknown
+from personalab.errors import AccessRefused, BudgetError, ConfigError, PersonalabError, unknown
 from personalab.loops import as_finished, numbered, together
 from personalab.pool import LLMPool
 from personalab.preferences import Preferences, Side, outcome
@@ -110,6 +110,7 @@ class Judge:
         Raises:
             ConfigError: no rows, or no such column or criterion.
             AccessRefused: key, model or quota: nothing could succeed.
+            BudgetError: a ceiling is reached.
         """
         import pandas as pd
 
@@ -161,6 +162,7 @@ class Judge:
         Raises:
             ConfigError: no such column or criterion, fewer than two conditions, or contexts that differ between them.
             AccessRefused: key, model or quota: nothing could succeed.
+            BudgetError: a ceiling is reached.
         """
         units = [paired] if isinstance(paired, str) else list(paired)
         keys = [*units, *(["replicate"] if "replicate" in frame.columns and "replicate" not in units else [])]
@@ -202,7 +204,7 @@ class Judge:
     async def _ask(self, question: Question, request: Request) -> _Answer:
         try:
             reply = await self.pool.send(request, question.parse)
-        except AccessRefused:
+        except (AccessRefused, BudgetError):
             raise
         except PersonalabError as error:
             return _Answer(error=str(error))

@@ -30,6 +30,7 @@ from personalab.registry import (
     metric,
     shown_range,
 )
+from personalab.row_metrics import format_distance
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,6 +39,7 @@ __all__ = [
     "Metric",
     "diversities",
     "find_metric",
+    "format_distance",
     "known_metrics",
     "metric",
     "metrics_df",
@@ -50,8 +52,6 @@ Embed = Callable[[list[str]], ArrayLike]
 Params = Mapping[str, Mapping[str, Any]]
 """Settings by metric: `{"distinct_2": {"budget": 90}}`."""
 
-BY = ("condition", "image", "replicate")
-_MIXED = ("image", "replicate")
 _BUILT_IN = (row_metrics, set_metrics)  # importing them registers theirs
 _DIRECTIONS = {1: "higher", 0: "neither", -1: "lower"}
 
@@ -78,7 +78,7 @@ def score(
     """One row per group of `by`, one column per metric, `n_rows` the rows it was computed from. Unknown is NaN.
 
     A metric of a row is the mean over the group. Without `metrics`: all that the frame has the columns for. Without
-    `by`: condition, image and replicate, as far as they are columns. `across="replicate"` or `across="image"` compares only
+    `by`: condition, image (else persona_id) and replicate, as far as they are columns. `across="replicate"` or `across="image"` compares only
     texts of different replicates, or images, with each other. The budgets used are in `.attrs["params"]`.
 
     Raises:
@@ -205,25 +205,13 @@ def scored_groups(
     embed: Embed | None = None,
 ) -> Scored:
     """As `score`, with settings and warnings as values."""
-    keys = (
-        [each for each in BY if each in frame.columns]
-        if by is None
-        else [by]
-        if isinstance(by, str)
-        else list(by)
-    )
-    _require(frame, keys + ([across] if across else []))
-    if across in keys:
-        raise ConfigError(f"across={across!r} compares what by={keys} keeps apart: leave {across} out of by")
-    places = _places(frame, keys)
-    groups = [frame.iloc[place] for place in places]
-    mixed = [column for column in _MIXED if _mixes(groups, column)]
-    chosen = _chosen(frame, metrics, lambda each: not _unfit(each, keys, across, mixed, embed))
+    sets = _Sets(frame, by, across, embed)
+    chosen = _chosen(frame, metrics, lambda each: sets.unfit(each) is None)
     for each in chosen:
-        if problem := _unfit(each, keys, across, mixed, embed):
+        if problem := sets.unfit(each):
             raise ConfigError(f"metric {each.name}: {problem}")
-    table = frame.iloc[[place[0] for place in places]][keys].reset_index(drop=True)
-    table["n_rows"] = [len(place) for place in places]
+    table = frame.iloc[[place[0] for place in sets.places]][sets.keys].reset_index(drop=True)
+    table["n_rows"] = [len(place) for place in sets.places]
     vectors = _embedded(frame, chosen, embed)
     used: dict[str, dict[str, Any]] = {}
     notes: list[str] = []
@@ -231,19 +219,60 @@ def scored_groups(
         settings = _settings(each, params)
         if each.level == "row":
             values = _row_values(frame, each, settings)
-            table[each.name] = [_mean(values[place]) for place in places]
+            table[each.name] = [_mean(values[place]) for place in sets.places]
         else:
-            columns = [_group(each, part, across, vectors) for part in groups]
+            columns = [_group(each, part, across, vectors) for part in sets.parts]
             settings |= _prepared(each, columns, settings)
             found = [_set_value(each, group, settings) for group in columns]
             table[each.name] = np.array(found, dtype=np.float64)
             notes += _unknown_sets(each, found, settings)
         used[each.name] = {"version": each.version, **settings}
         if each.needs == "embeddings":
-            used[each.name]["embedding_model"] = str(
-                getattr(embed, "model", getattr(embed, "__name__", "unnamed"))
-            )
+            model = getattr(embed, "model", getattr(embed, "__name__", "unnamed"))
+            used[each.name]["embedding_model"] = str(model)
     return Scored(frame=table, params=used, warnings=tuple(notes))
+
+
+class _Sets:
+    """The groups of a frame, and what may be said of them."""
+
+    def __init__(
+        self, frame: pd.DataFrame, by: str | Sequence[str] | None, across: str | None, embed: Embed | None
+    ) -> None:
+        # Of tweets files the persona is known, and not always the image it comes from.
+        self.unit = "persona_id" if "image" not in frame and "persona_id" in frame else "image"
+        usual = [each for each in ("condition", self.unit, "replicate") if each in frame.columns]
+        self.keys = usual if by is None else [by] if isinstance(by, str) else list(by)
+        self.across, self.embed = across, embed
+        _require(frame, self.keys + ([across] if across else []))
+        if across in self.keys:
+            keys = ", ".join(self.keys)
+            raise ConfigError(
+                f"across={across!r} compares what by={keys} keeps apart: leave {across} out of by"
+            )
+        self.places = _places(frame, self.keys)
+        self.parts = [frame.iloc[place] for place in self.places]
+        self.mixed = [each for each in (self.unit, "replicate") if _mixes(self.parts, each)]
+
+    def unfit(self, each: Metric) -> str | None:
+        """Why a metric cannot be computed for these groups; None where it can."""
+        if each.needs == "judge":
+            return "is given by a judge, not computed"
+        if each.needs == "embeddings" and self.embed is None:
+            return "needs embeddings: give embed=, a function from a list of texts to vectors"
+        if each.level == "row":
+            return None
+        if each.level == "population" and self.unit in self.keys:
+            return f"is of all personas of a condition: leave {self.unit} out of by"
+        if self.across is not None and each.level == "set" and not each.compares_parts:
+            return f"cannot leave out comparisons within one {self.across}: leave out across"
+        allowed = {self.across, self.unit if each.level == "population" else None}
+        for column in self.mixed:
+            if column not in allowed:
+                across = f", or give across={column!r}" if each.compares_parts else ""
+                mend = f"add {column!r} to by{across}"
+                return f"a group holds several {column}s, which would mix different diversities: {mend}"
+        return None
 
 
 def _chosen(
@@ -263,28 +292,6 @@ def _chosen(
 def _read(each: Metric) -> list[str]:
     """The columns of the frame that a metric reads."""
     return ["text" if name == VECTORS else name for name in each.columns if name != PART]
-
-
-def _unfit(
-    each: Metric, keys: Sequence[str], across: str | None, mixed: Sequence[str], embed: Embed | None
-) -> str | None:
-    """Why a metric cannot be computed for these groups."""
-    if each.needs == "judge":
-        return "is given by a judge, not computed"
-    if each.needs == "embeddings" and embed is None:
-        return "needs embeddings: give embed=, a function from a list of texts to vectors"
-    if each.level == "row":
-        return None
-    if each.level == "population" and "image" in keys:
-        return "is of all personas of a condition: leave image out of by"
-    if across is not None and each.level == "set" and not each.compares_parts:
-        return f"cannot leave out comparisons within one {across}: leave out across"
-    allowed = {across, "image" if each.level == "population" else None}
-    for column in mixed:
-        if column not in allowed:
-            put = f"add {column!r} to by" + (f", or give across={column!r}" if each.compares_parts else "")
-            return f"a group holds several {column}s, which would mix different diversities: {put}"
-    return None
 
 
 def _places(frame: pd.DataFrame, keys: Sequence[str]) -> list[NDArray[np.int64]]:

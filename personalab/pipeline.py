@@ -22,7 +22,7 @@ from typing import Any, Self
 from personalab.batches import Batch
 from personalab.cache import Difference, Why, differences, identity
 from personalab.config import WINDOW_SPARE
-from personalab.errors import AccessRefused, ConfigError, PersonalabError
+from personalab.errors import AccessRefused, BudgetError, ConfigError, PersonalabError
 from personalab.images import open_picture, read_image
 from personalab.loops import first_error
 from personalab.names import slug
@@ -57,6 +57,8 @@ class Pipeline:
             raise ConfigError(
                 "stage core_persona has to give a CorePersona or a subclass of it: the card is made of it"
             )
+        for stage in self.stages:
+            self.pool.check_price(stage.model)
 
     def stage(self, name: str) -> Stage:
         """A stage by name.
@@ -163,7 +165,7 @@ class Pipeline:
         if run.outputs.get(stage) not in (None, record.output):
             records = self._without_dependents(records, stage)
         ordered = {each.name: records[each.name] for each in self.stages if each.name in records}
-        return _counted(run.model_copy(update={"stages": ordered | records, "seconds": record.ended}))
+        return run.model_copy(update={"stages": ordered | records, "seconds": record.ended})
 
     async def _with_pixels(self, run: Run) -> Run:
         """A loaded run has its picture's hash; the pixels are in the portrait beside it."""
@@ -199,6 +201,7 @@ class Pipeline:
         Raises:
             ImageError: the image cannot be used.
             AccessRefused: key, model or quota: nothing could succeed.
+            BudgetError: a ceiling is reached.
         """
         run = await self.begin(image, description=description, name=name, replicate=replicate)
         return await self.complete(run, on_stage=on_stage)
@@ -209,14 +212,23 @@ class Pipeline:
         Raises:
             AccessRefused: key, model or quota: nothing could succeed.
         """
+        kept = self.kept(run.brief, earlier) if earlier and earlier.replicate == run.replicate else {}
+        return await self.go_on(run.model_copy(update={"stages": kept}), on_stage)
+
+    async def go_on(self, run: Run, on_stage: OnStage | None = None) -> Run:
+        """A run through the stages it lacks, its card not weighed. `seconds` are those of these stages.
+
+        Raises:
+            AccessRefused: key, model or quota: nothing could succeed.
+            BudgetError: a ceiling is reached.
+        """
         started = time.perf_counter()
 
         def clock() -> float:
             return time.perf_counter() - started
 
-        kept = self.kept(run.brief, earlier) if earlier and earlier.replicate == run.replicate else {}
-        records = await self._run_graph(run, kept, clock, on_stage)
-        return _counted(run.model_copy(update={"stages": records, "seconds": round(clock(), 6)}))
+        records = await self._run_graph(run, clock, on_stage)
+        return run.model_copy(update={"stages": records, "seconds": round(clock(), 6)})
 
     def kept(self, brief: Brief, earlier: Run) -> dict[str, StageRecord]:
         """The stages of an earlier run that this pipeline would ask in the same words, with answers that still fit.
@@ -294,6 +306,7 @@ class Pipeline:
 
         Raises (when it runs):
             AccessRefused: key, model or quota: the batch stops, what is under way is cancelled.
+            BudgetError: a ceiling is reached: the batch stops, what was in flight has arrived and is in the cache.
             OutputError: results cannot be written.
             ConfigError: a single folder or glob without an image.
         """
@@ -322,14 +335,14 @@ class Pipeline:
         )
 
     async def _run_graph(
-        self, run: Run, kept: Mapping[str, StageRecord], clock: Callable[[], float], on_stage: OnStage | None
+        self, run: Run, clock: Callable[[], float], on_stage: OnStage | None
     ) -> dict[str, StageRecord]:
-        """Every stage as soon as what it needs is there."""
+        """Every stage as soon as what it needs is there; those that the run has are left as they are."""
         tasks: dict[str, asyncio.Task[StageRecord]] = {}
 
         async def follow(stage: Stage) -> StageRecord:
-            if stage.name in kept:
-                return kept[stage.name]
+            if stage.name in run.stages:
+                return run.stages[stage.name]
             done: dict[str, StageOutput] = {}
             for need in stage.needs:
                 output = (await tasks[need]).output
@@ -375,7 +388,7 @@ class Pipeline:
             reply = await self.pool.send(request, check)
             # A reply shared with another task was checked there.
             update |= {"reply": reply, "output": output or stage.parse(reply.text, done), "status": "done"}
-        except AccessRefused:
+        except (AccessRefused, BudgetError):
             raise
         except PersonalabError as error:
             failed, update["error"] = error, Failure.of(error)
@@ -388,11 +401,6 @@ def _skipped(stage: Stage, need: str, now: float) -> StageRecord:
         stage=stage.name, status="skipped", prompt=stage.prompt.name, prompt_sha256=stage.prompt.sha256,
         error=error, started=round(now, 6), ended=round(now, 6),
     )  # fmt: skip
-
-
-def _counted(run: Run) -> Run:
-    """With the tokens of its card, if it has one."""
-    return run if run.status == "failed" else run.model_copy(update={"card_tokens": run.card.token_counts()})
 
 
 def _opened(image: Path | str | bytes) -> tuple[str, Picture]:

@@ -26,7 +26,7 @@ from personalab.calendars import (
 )
 from personalab.config import ASKS_MAX, TWEET_ROUNDS
 from personalab.dialect import asked_again
-from personalab.errors import AccessRefused, ConfigError, PersonalabError
+from personalab.errors import AccessRefused, BudgetError, ConfigError, PersonalabError
 from personalab.loops import together
 from personalab.personas import Persona, notice
 from personalab.pool import LLMPool
@@ -59,6 +59,10 @@ class Planner:
     country: str = ""
     replicate: int = 0
     questions: tuple[Question, ...] = (OUTLINE, DAYS, TWEET)
+
+    def __post_init__(self) -> None:
+        for question in self.questions:
+            self.pool.check_price(question.model)
 
     def question(self, name: str) -> Question:
         """One of the questions, by name.
@@ -127,6 +131,7 @@ class Planner:
         Raises:
             ConfigError: the calendar is another persona's, has no slots or fewer than `count`; nothing is sent then.
             AccessRefused: key, model or quota: nothing could succeed.
+            BudgetError: a ceiling is reached.
         """
         slots = chosen_slots(persona, calendar, count)
         question = self.question("tweet")
@@ -207,7 +212,7 @@ class Planner:
             text, asking = await self._ask(
                 question, request, lambda text: plan.check_days(text, question, days)
             )
-        except AccessRefused:
+        except (AccessRefused, BudgetError):
             raise
         except PersonalabError as error:
             return _Part(error=str(error))
@@ -218,7 +223,7 @@ class Planner:
     async def _draft(self, question: Question, request: Request, on_answer: OnAnswer | None) -> _Draft:
         try:
             text, asking = await self._ask(question, request, question.parse)
-        except AccessRefused:
+        except (AccessRefused, BudgetError):
             raise
         except PersonalabError as error:
             return _Draft(error=str(error))

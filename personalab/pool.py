@@ -6,83 +6,60 @@ Knows nothing of stages or personas. In order: cache, single flight, gate, attem
 from __future__ import annotations
 
 import asyncio
-import threading
-import time
 import warnings
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 from pydantic import SecretStr
 
 from personalab import config
+from personalab.budgets import Budget, Ceilings
 from personalab.cache import Cache, CacheMode, Why, identity, key_of
 from personalab.claims import claims_in
-from personalab.config import OFFLINE_MODEL, OPENAI_URL, Settings, load_settings
-from personalab.dialect import Dialect, asked_again, is_about_pictures
+from personalab.config import Address, EndpointSettings, load_settings
+from personalab.dialect import asked_again
+from personalab.endpoints import Endpoint, GateScope, Span
 from personalab.errors import (
-    ConfigError,
-    ImagesUnsupported,
     NotRecorded,
     OutputError,
     PersonalabError,
-    ProviderError,
-    RateLimited,
     ReplyError,
     ReplyInvalid,
     ReplyRefused,
     ReplyTruncated,
-    RequestRefused,
 )
+from personalab.fleet import ANY_ENDPOINT, Delivery, Fleet, Sleep
 from personalab.flights import Flights
-from personalab.gate import Gate
-from personalab.pauses import Pause
-from personalab.prices import FREE, Price, price_of
-from personalab.records import JsonObject, PoolCounts, Record, Reply, Request, Usage
+from personalab.prices import Price
+from personalab.records import JsonObject, PoolCounts, Reply, Request, Usage
 from personalab.replies import find_object
-from personalab.slots import Slots, slots_of
-from personalab.transport import OpenAITransport, Transport, WireReply, load_client
+from personalab.tally import Tally
+from personalab.transport import Transport, WireReply
 
-Span = tuple[float, float]
 Check = Callable[[str], object]
 """Raises ReplyInvalid if a reply's text does not fit."""
-
-
-class NotApplied(UserWarning):
-    """A model does not take a sampling parameter that was asked for."""
 
 
 class NotKept(UserWarning):
     """The cache cannot be written, so a reply would be paid again."""
 
 
-class NotShared(UserWarning):
-    """The limit on requests at once holds for this process only, not for all of this machine."""
-
-
-GateScope = Literal["machine", "process"]
-"""Whose requests a limit counts: those of all processes of this machine, or of this one."""
-
-
-class Delivery(Record):
-    """A reply that arrived, with what it took."""
-
-    wire: WireReply
-    not_applied: tuple[str, ...]
-
-
 Keep = Callable[[Reply], Awaitable[None]]
-Settle = Callable[[Delivery], Awaitable[Reply | ReplyError]]
 
 
 class LLMPool:
-    """One endpoint, one limit, one cache.
+    """One cache before one endpoint, or before several.
 
-    Arguments win over `OPENAI_API_KEY`, `OPENAI_BASE_URL`, `PERSONALAB_MODEL`, `MAX_CONCURRENT` and `.env`. With
-    neither key nor base URL the embedded provider answers. Works from any event loop, and several in a row.
+    Arguments win over `OPENAI_API_KEY`, `OPENAI_BASE_URL`, `PERSONALAB_MODEL`, `MAX_CONCURRENT`,
+    `REQUESTS_PER_MINUTE`, `TOKENS_PER_MINUTE` and `.env`. With neither key nor base URL the embedded provider answers. Works from any event loop, and several in a row.
+
+    With `endpoints` each request goes to one that has its model and has room; address, key, model and limits are then
+    theirs, and the first's model is the pool's. Replies of one model count as the same, whichever endpoint gave them,
+    unless `same_model` is False.
 
     Raises:
         ConfigError: a setting that cannot be, or an endpoint without a model.
+        PriceUnknown: a budget on cost, and nobody knows what the model costs.
     """
 
     # For the repr of a pool whose settings were refused, which a traceback may show.
@@ -96,6 +73,10 @@ class LLMPool:
         model: str | None = None,
         max_concurrent: int | None = None,
         *,
+        endpoints: Sequence[EndpointSettings] = (),
+        same_model: bool = True,
+        requests_per_minute: int | None = None,
+        tokens_per_minute: int | None = None,
         cache: CacheMode = "use",
         cache_dir: Path | str | None = None,
         timeout_seconds: float = config.TIMEOUT_SECONDS,
@@ -104,8 +85,9 @@ class LLMPool:
         patience_seconds: float = config.PATIENCE_SECONDS,
         gate: GateScope = "machine",
         prices: Mapping[str, Price] | None = None,
+        budget: Budget | None = None,
         transport: Transport | None = None,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        sleep: Sleep = asyncio.sleep,
     ) -> None:
         secret = SecretStr(api_key) if api_key else None
         del api_key  # so that no traceback with local variables shows it
@@ -114,27 +96,40 @@ class LLMPool:
             api_base=api_base,
             model=model,
             max_concurrent=max_concurrent,
+            requests_per_minute=requests_per_minute,
+            tokens_per_minute=tokens_per_minute,
         )
-        self.offline = settings.offline and transport is None
-        self.model = _model(settings, self.offline)
-        self.provider = OFFLINE_MODEL if self.offline else _provider(settings, transport)
-        self.max_concurrent = settings.max_concurrent
-        self.cache = Cache(Path(cache_dir) if cache_dir else settings.outputs / "cache", cache)
         self._settings = settings
-        self._timeout_seconds = timeout_seconds
-        self._attempts_max = attempts_max
+        self._tally = Tally()
+        self.budget = budget
+        addresses: list[Address] = [*endpoints] or [settings]
+        made = [
+            Endpoint(
+                one,
+                self._tally,
+                gate=gate,
+                timeout_seconds=timeout_seconds,
+                prices=prices,
+                transport=transport,
+            )
+            for one in addresses
+        ]
+        self._fleet = Fleet(
+            made,
+            self._tally,
+            same_model=same_model,
+            attempts_max=attempts_max,
+            patience_seconds=patience_seconds,
+            budget=budget,
+            sleep=sleep,
+        )
+        self.offline = self._fleet.offline
+        self.model = self._fleet.model
+        self.provider = made[0].provider if len(made) == 1 else ANY_ENDPOINT
+        self.max_concurrent = sum(one.max_concurrent for one in addresses)
+        self.cache = Cache(Path(cache_dir) if cache_dir else settings.outputs / "cache", cache)
         self._asks_max = asks_max
-        self._patience_seconds = patience_seconds
-        self._sleep = sleep
-        self._transport = transport
-        self._prices = dict(prices or {})
-        self._gate = Gate(settings.max_concurrent, self._slots(gate))
         self._flights: Flights[Reply] = Flights()
-        self._dialects: dict[str, Dialect] = {}
-        self._lock = threading.Lock()
-        self._counts = PoolCounts()
-        if transport is None:
-            load_client()
 
     def __repr__(self) -> str:
         return (
@@ -144,7 +139,7 @@ class LLMPool:
     @property
     def counts(self) -> PoolCounts:
         """What this pool has done so far."""
-        return self._counts
+        return self._tally.counts
 
     @property
     def outputs(self) -> Path:
@@ -152,14 +147,19 @@ class LLMPool:
         return self._settings.outputs
 
     @property
+    def remaining(self) -> Ceilings | None:
+        """What the budget leaves; None without one."""
+        return self.budget.remaining if self.budget else None
+
+    @property
     def in_flight(self) -> int:
         """Requests at the endpoint now."""
-        return self._gate.in_flight
+        return self._fleet.in_flight
 
     @property
     def waiting(self) -> int:
         """Requests that wait for a place in flight."""
-        return self._gate.waiting
+        return self._fleet.waiting
 
     async def send(self, request: Request, check: Check | None = None) -> Reply:
         """The reply to a request, from the cache if it is there.
@@ -170,11 +170,12 @@ class LLMPool:
             NotRecorded: `cache="replay"`, and the reply is not there.
             ProviderError: the endpoint cannot be reached, limits for too long, or refuses key, model or request.
             ReplyError: no answer that can be used, after asking again.
+            BudgetError: it might pass a ceiling, or its price is unknown under one; it is not sent.
         """
         what = self._identity(request)
         key = key_of(what)
         if reply := self._cached(key, check):
-            self._count(cached=1)
+            self._tally.add(cached=1)
             return reply
         if self.cache.mode == "replay":
             why = await asyncio.to_thread(self.cache.why, what, request.stage)
@@ -192,7 +193,7 @@ class LLMPool:
 
         reply, shared = await self._flights.once(key, work)
         if shared or reply.cached:
-            self._count(shared=1)
+            self._tally.add(shared=1)
             return reply.model_copy(update={"cached": True})
         return reply
 
@@ -204,28 +205,22 @@ class LLMPool:
         """Whether a request would be sent, and which part of its key differs from the nearest stored call."""
         return self.cache.why(self._identity(request), request.stage)
 
-    def _slots(self, gate: GateScope) -> Slots | None:
-        if gate == "process" or self.offline:  # each process has an embedded provider of its own
-            return None
-        secret = self._settings.api_key
-        try:
-            slots = slots_of(self.provider, secret.get_secret_value() if secret else "")
-        except OSError as error:
-            slots, why = None, str(error)
-        else:
-            why = "this system has no file locks of the kind needed"
-        if slots is None:
-            warnings.warn(f"max_concurrent holds for this process only: {why}", NotShared, stacklevel=3)
-        return slots
+    def price(self, model: str | None = None) -> Price | None:
+        """What a model costs here: as given, else as `genai-prices` has it, else None. The embedded provider is free."""
+        return self._fleet.price(model or self.model)
+
+    def check_price(self, model: str | None) -> None:
+        """Whether a model may be asked under the budget: better before the first request than between others.
+
+        Raises:
+            PriceUnknown: there is a ceiling on cost, and nobody knows what the model costs.
+        """
+        if self.budget:
+            self.budget.check(model or self.model, self.price(model))
 
     def _identity(self, request: Request) -> JsonObject:
-        return identity(request, self._model_of(request), self.provider)
-
-    def _model_of(self, request: Request) -> str:
-        model = request.model or self.model
-        if self.offline:
-            _must_be_offline(model)
-        return model
+        model = self._fleet.model_of(request)
+        return identity(request, model, self._fleet.provider_of(model))
 
     def _cached(self, key: str, check: Check | None) -> Reply | None:
         reply = self.cache.get(key)
@@ -238,6 +233,8 @@ class LLMPool:
         return reply
 
     async def _store(self, key: str, what: JsonObject, stage: str, reply: Reply) -> None:
+        if not self.cache.writes:
+            return
         try:
             await asyncio.to_thread(self.cache.put, key, what, stage, reply)
         except OutputError as error:  # a reply that was paid is not thrown away for it
@@ -263,7 +260,7 @@ class LLMPool:
 
         for _ in range(self._asks_max):
             try:
-                outcome = await self._deliver(asked, spans, settle)
+                outcome = await self._fleet.deliver(asked, spans, settle)
             except PersonalabError as failed:
                 failed.usage, failed.attempts = usage, len(spans)
                 raise
@@ -274,7 +271,7 @@ class LLMPool:
                 asked = asked_again(request, error.text, error.problem)
         assert error is not None  # asks_max is at least 1
         error.usage, error.attempts = usage, len(spans)
-        self._count(failed=1)
+        self._tally.add(failed=1)
         raise error
 
     def _reply(self, delivery: Delivery, spans: list[Span], usage: Usage) -> Reply:
@@ -285,109 +282,10 @@ class LLMPool:
             usage=usage,
             attempts=len(spans),
             seconds=round(sum(end - begin for begin, end in spans), 6),
-            endpoint=self.provider,
+            endpoint=delivery.endpoint,
             not_applied=delivery.not_applied,
             spans=tuple(spans),
         )
-
-    async def _deliver(self, request: Request, spans: list[Span], settle: Settle) -> Reply | ReplyError:
-        """One answer, settled: attempts with back-off, and the wording the endpoint takes. Each attempt's span is added."""
-        model = self._model_of(request)
-        pause = Pause(self._attempts_max, self._patience_seconds)
-        learnt, before = Dialect(), len(spans)
-        while True:
-            dialect = learnt
-            try:
-                async with self._gate.slot(request.rank):
-                    # Chosen only now: while this one waited, others may have learnt what the endpoint takes.
-                    dialect = self._dialect(model).with_lessons(learnt)
-                    wire = await self._attempt(request, model, dialect, spans)
-                    outcome = await settle(Delivery(wire=wire, not_applied=dialect.not_applied(request)))
-            except RequestRefused as refusal:
-                if dialect == self._dialect(model).with_lessons(learnt):
-                    learnt = self._reworded(dialect, refusal, request)
-                    self._learn(model, learnt)
-            except ProviderError as error:
-                if isinstance(error, RateLimited):
-                    self._count(rate_limited=1)
-                await self._sleep(pause.after(error, len(spans) - before))
-            else:
-                return outcome
-
-    async def _attempt(self, request: Request, model: str, dialect: Dialect, spans: list[Span]) -> WireReply:
-        transport = self._connected()
-        body = dialect.body(request, model)
-        headers = {"x-personalab-replicate": str(request.replicate)} if request.replicate else {}
-        self._count(sent=1)
-        began, started = time.time(), time.perf_counter()
-        try:
-            wire = await transport.send(body, headers)
-        finally:
-            spans.append((round(began, 4), round(began + time.perf_counter() - started, 4)))
-        self._paid(wire.usage, model)
-        return wire
-
-    def _dialect(self, model: str) -> Dialect:
-        return self._dialects.get(model, Dialect())
-
-    def _reworded(self, dialect: Dialect, refusal: RequestRefused, request: Request) -> Dialect:
-        if is_about_pictures(refusal, request):
-            raise ImagesUnsupported(
-                f"model {refusal.model!r} takes no images ({refusal}); use a model with vision for stage "
-                f"{request.stage}, or start from a text description",
-                endpoint=refusal.endpoint,
-                model=refusal.model,
-                status=refusal.status,
-            ) from None
-        lesson = dialect.learn(refusal, request)
-        if lesson is None:
-            raise refusal
-        return lesson
-
-    def _learn(self, model: str, lesson: Dialect) -> None:
-        with self._lock:
-            before = self._dialect(model)
-            self._dialects[model] = before.with_lessons(lesson.certain())
-        for name in lesson.left_out:
-            if name not in before.left_out:
-                warnings.warn(
-                    f"model {model!r} takes no {name}: it was not applied", NotApplied, stacklevel=2
-                )
-
-    def _connected(self) -> Transport:
-        with self._lock:
-            if self._transport is None:
-                self._transport = self._new_transport()
-            return self._transport
-
-    def _new_transport(self) -> Transport:
-        if not self.offline:
-            url = self._settings.api_base or OPENAI_URL
-            return OpenAITransport(url, self._settings.api_key, self._timeout_seconds)
-        from personalab.offline.embedded import embedded_url
-
-        return OpenAITransport(embedded_url(), None, self._timeout_seconds)
-
-    def price(self, model: str | None = None) -> Price | None:
-        """What a model costs here: as given, else as `genai-prices` has it, else None. The embedded provider is free."""
-        model = model or self.model
-        if model in self._prices:
-            return self._prices[model]
-        return FREE if self.offline else price_of(model, self.provider)
-
-    def _paid(self, usage: Usage, model: str) -> None:
-        price = self.price(model)
-        cost = price.cost(usage) if price else None
-        with self._lock:
-            before = self._counts
-            total = None if before.cost is None or cost is None else before.cost + cost
-            self._counts = before.model_copy(update={"usage": before.usage + usage, "cost": total})
-
-    def _count(self, **steps: int) -> None:
-        with self._lock:
-            counts = self._counts
-            update = {name: getattr(counts, name) + step for name, step in steps.items()}
-            self._counts = counts.model_copy(update=update)
 
 
 def _judge(wire: WireReply, request: Request, check: Check | None) -> None:
@@ -403,27 +301,3 @@ def _judge(wire: WireReply, request: Request, check: Check | None) -> None:
         check(wire.text)
     elif request.answer and find_object(wire.text) is None:
         raise ReplyInvalid(request.stage, "no JSON object in the reply", text=wire.text)
-
-
-def _model(settings: Settings, offline: bool) -> str:
-    if offline:
-        model = settings.model or OFFLINE_MODEL
-        _must_be_offline(model)
-        return model
-    if settings.model is None:
-        raise ConfigError(
-            "which model? set PERSONALAB_MODEL or give model=…: an endpoint is set, but no model"
-        )
-    return settings.model
-
-
-def _must_be_offline(model: str) -> None:
-    if not model.startswith(OFFLINE_MODEL):
-        raise ConfigError(
-            f"model {model!r} needs an endpoint: set OPENAI_API_KEY, or OPENAI_BASE_URL for a server of your own "
-            f"(without them the embedded provider answers, as {OFFLINE_MODEL!r})"
-        )
-
-
-def _provider(settings: Settings, transport: Transport | None) -> str:
-    return (transport.endpoint if transport else settings.api_base or OPENAI_URL).rstrip("/")

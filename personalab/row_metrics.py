@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from statistics import fmean, pstdev
+
 import regex
 
 from personalab.errors import ReplyTruncated
@@ -107,6 +110,26 @@ def em_dashes(text: str) -> int:
 def all_lower_case(text: str) -> bool | None:
     """Whether it has letters and none is a capital; unknown in scripts without capitals."""
     return text == text.lower() if text.lower() != text.upper() else None
+
+
+FORMATS: tuple[Callable[[str], int], ...] = (
+    word_count, emoji, hashtags, mentions, links, exclamations, questions, em_dashes,
+)  # fmt: skip
+
+
+def format_distance(texts: Sequence[str], reference: Sequence[str]) -> float | None:
+    """How far the format of texts is from that of others, say the lab's own human tweets; 0 is the same.
+
+    Mean over `FORMATS` of the distance of the means, in standard deviations of both groups together. None without texts.
+    """
+    if not texts or not reference:
+        return None
+    distances = []
+    for count in FORMATS:
+        one, other = [count(text) for text in texts], [count(text) for text in reference]
+        spread = pstdev(one + other)
+        distances.append(abs(fmean(one) - fmean(other)) / spread if spread else 0.0)
+    return fmean(distances)
 
 
 @metric(unit="contradictions", range=(0, None), direction=-1)

@@ -99,6 +99,19 @@ class StageOutput(BaseModel):
     def _repr_html_(self) -> str:
         return text_html(str(self))
 
+    def prose(self) -> str:
+        """What is read of it, as one text: by default every text it holds, a line each."""
+        return "\n".join(_texts(self))
+
+    def units(self) -> Iterator[tuple[str, str]]:
+        """Its texts one by one, each with the field it stands in: a field's text, or one item of a list."""
+        for field in type(self).model_fields:
+            value = getattr(self, field)
+            for item in value if isinstance(value, tuple | list) else (value,):
+                text = item.prose() if isinstance(item, StageOutput) else item
+                if isinstance(text, str) and text:
+                    yield field, text
+
 
 class CorePersona(StageOutput):
     """Stage 1: who this is, in the fields of a character card."""
@@ -161,6 +174,10 @@ class Tweet(StageOutput):
 
     content_type: Line
     text: TweetText
+
+    def prose(self) -> str:
+        """The tweet itself."""
+        return self.text
 
 
 class ExampleTweets(StageOutput):
@@ -262,6 +279,10 @@ class BookEntry(StageOutput):
     keys: TwoToSix[Key]
     content: Text
 
+    def prose(self) -> str:
+        """What the entry says."""
+        return self.content
+
 
 class CharacterBook(StageOutput):
     """Stage 7: six lorebook entries."""
@@ -310,6 +331,17 @@ def _bare(schema: dict[str, Any]) -> dict[str, Any]:
         else:
             bare[key] = value
     return bare
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, StageOutput):
+        for field in type(value).model_fields:
+            yield from _texts(getattr(value, field))
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from _texts(item)
 
 
 def _readable(value: Any, indent: str = "") -> Iterator[str]:

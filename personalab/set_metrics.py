@@ -1,8 +1,8 @@
 """Metrics of a set of texts, and of a population of personas.
 
 Those of texts look at one shared budget in all sets of a frame: so many words of each text (its first), so many others
-that it is compared with, or so many words or pairs of words in all. A budget is what nineteen of twenty sets can pay;
-a set that cannot is unknown. Why: docs/decisions/0012-metrics.md.
+that it is compared with, or so many words or pairs of words in all. A budget is the least that any set holds, broken ones
+aside: those are unknown. Why: docs/decisions/0012-metrics.md.
 """
 
 from __future__ import annotations
@@ -22,21 +22,24 @@ Texts = Sequence[str]
 Parts = Sequence[Hashable]
 Documents = list[tuple[str, ...]]
 
-PAYING_SHARE = 0.95
-"""Share of the sets that can pay the budget."""
+BROKEN_SHARE = 0.05
+"""Share of the sets, the smallest, that have no say where they hold less than half of what the next ones hold."""
 SHARED_WORDS = 4
 WORDS_MIN = 6
 """The least budget of words: shorter texts say little, and have hardly a run of four words."""
-SHORT_SHARE = 0.1
+SHORT_SHARE = 0.25
 """Share of the texts that may be too short for the budget of words."""
 TEMPLATE_WORDS_MIN = 3
 """Function words and marks from which a skeleton is a template and not an accident."""
 
 
 def _affordable(capacities: Sequence[int], least: int) -> int:
-    """What `PAYING_SHARE` of the sets can pay; sets below `least` have no say."""
+    """The least that any set holds, `least` at least; broken sets have no say, or one would decide for all."""
     able = sorted(each for each in capacities if each >= least)
-    return able[int((1 - PAYING_SHARE) * len(able))] if able else least
+    if not able:
+        return least
+    sound = able[int(BROKEN_SHARE * len(able))]
+    return next(each for each in able if 2 * each >= sound)
 
 
 def _known(texts: Texts) -> Documents:
@@ -57,9 +60,9 @@ def _other_count(parts: Parts) -> int:
 
 
 def _word_budget(groups: Sequence[Group]) -> int:
-    """So many words that in each set nine of ten texts have them, `WORDS_MIN` at least."""
+    """So many words that in nearly each set three of four texts have them, `WORDS_MIN` at least."""
     lengths = [sorted(len(plain_words(text)) for text in group[0]) for group in groups if len(group[0])]
-    return _affordable([each[int(SHORT_SHARE * len(each))] for each in lengths], WORDS_MIN)
+    return max(WORDS_MIN, _affordable([each[int(SHORT_SHARE * len(each))] for each in lengths], 1))
 
 
 def words_and_others(groups: Sequence[Group]) -> Mapping[str, int]:

@@ -21,7 +21,7 @@ try:
 except ImportError:  # Windows: the limit holds within a process only
     fcntl = None  # type: ignore[assignment]
 
-_DEAD_HOLDER_SECONDS = 0.1
+_DEAD_HOLDER_MILLISECONDS = 100
 """A holder that died tells nobody, so whoever is next looks this often."""
 _PIPE_BYTES = 4096
 
@@ -124,11 +124,13 @@ class Slots:
             os.write(self._pipe, b".")
 
     def _serve(self) -> None:
+        news = select.poll()  # select() cannot watch a file whose number is above 1,023
+        news.register(self._pipe, select.POLLIN)
         while True:
             fcntl.flock(self._queue, fcntl.LOCK_EX)
             try:
                 while not self._given():
-                    select.select([self._pipe], [], [], _DEAD_HOLDER_SECONDS)
+                    news.poll(_DEAD_HOLDER_MILLISECONDS)
                     self._drain()
             finally:
                 fcntl.flock(self._queue, fcntl.LOCK_UN)
@@ -169,21 +171,27 @@ class Slots:
 def slots_of(endpoint: str, key: str) -> Slots | None:
     """The places of an endpoint and key on this machine, for every process of this user; None on Windows.
 
-    The folder's name is a hash: the key is nowhere on disk.
-
     Raises:
         OSError: the folder cannot be written or locked.
     """
     if fcntl is None:
         return None
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    # The machine's name, as a home folder may be shared by the nodes of a cluster.
-    name = hashlib.sha256(f"{platform.node()}\n{endpoint}\n{key}".encode()).hexdigest()[:24]
-    folder = home / "personalab" / "slots" / name
+    folder = folder_of(endpoint, key)
     with _registry_lock:
         if folder not in _registry:
             _registry[folder] = Slots(folder)
         return _registry[folder]
+
+
+def folder_of(endpoint: str, key: str) -> Path:
+    """Where processes of this machine and user share what they know of an endpoint and key.
+
+    Its name is a hash: the key is nowhere on disk.
+    """
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    # The machine's name, as a home folder may be shared by the nodes of a cluster.
+    name = hashlib.sha256(f"{platform.node()}\n{endpoint}\n{key}".encode()).hexdigest()[:24]
+    return home / "personalab" / "slots" / name
 
 
 _registry: dict[Path, Slots] = {}

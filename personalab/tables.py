@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Collection, Iterable, Sequence
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,20 +14,24 @@ from personalab.views import plain
 
 if TYPE_CHECKING:
     from personalab.batch_rows import Row
+    from personalab.budgets import Ceilings
+    from personalab.cache_folder import Entry, Share
     from personalab.jobs import Job
     from personalab.records import PoolCounts
 
 ROWS_SHOWN = 40
 
 
-def print_personas(rows: Collection[Row], counts: PoolCounts, seconds: float) -> None:
+def print_personas(
+    rows: Collection[Row], counts: PoolCounts, seconds: float, remaining: Ceilings | None = None
+) -> None:
     """A table of a batch in the order of its images, what its cards weigh, errors on standard error, a summary.
 
     Of a long batch only the rows that failed or have a note are shown; a single persona is shown itself.
     """
     shown = list(rows) if len(rows) <= ROWS_SHOWN else [row for row in rows if row.error or row.note]
     if shown:
-        _print_table(
+        print_table(
             "personas" if len(shown) == len(rows) else f"personas: {len(shown)} of {len(rows)}",
             ["from", "persona", "status"],
             ["calls", "tokens in", "tokens out", "seconds"],
@@ -45,7 +50,10 @@ def print_personas(rows: Collection[Row], counts: PoolCounts, seconds: float) ->
     kept = sum(row.state == "kept" for row in rows)
     whole = sum(row.status in ("done", "partial") for row in rows)
     print_summary(
-        f"{whole} of {len(rows)} personas" + (f", {kept} kept from before" if kept else ""), counts, seconds
+        f"{whole} of {len(rows)} personas" + (f", {kept} kept from before" if kept else ""),
+        counts,
+        seconds,
+        remaining,
     )
     if len(rows) == 1 and (row := next(iter(rows))).status == "done":
         from personalab.runs import load_run
@@ -53,8 +61,8 @@ def print_personas(rows: Collection[Row], counts: PoolCounts, seconds: float) ->
         print(f"\n{load_run(_files(row)['run'])}")
 
 
-def print_summary(made: str, counts: PoolCounts, seconds: float) -> None:
-    """One line: what was made, what was sent and paid, how long it took."""
+def print_summary(made: str, counts: PoolCounts, seconds: float, remaining: Ceilings | None = None) -> None:
+    """One line: what was made, what was sent and paid, what the budget leaves, how long it took."""
     parts = [
         made,
         f"{counts.sent} requests sent, {counts.cached + counts.shared} from the cache",
@@ -62,6 +70,7 @@ def print_summary(made: str, counts: PoolCounts, seconds: float) -> None:
     ]
     parts += [f"${counts.cost:.4f}"] if counts.cost else []
     parts += [f"{counts.rate_limited} times told to wait"] if counts.rate_limited else []
+    parts += [f"{remaining} left"] if remaining else []
     print(" · ".join([*parts, duration(seconds)]))
 
 
@@ -90,11 +99,11 @@ def print_persona_json(rows: Iterable[Row]) -> None:
     print(json.dumps(listed, indent=1))  # ASCII, so that no name can hold what a terminal obeys
 
 
-def print_job(job: Job, what: str) -> None:
+def print_job(job: Job, what: str, remaining: Ceilings | None = None) -> None:
     """A table of calendars or tweets, a row a persona; errors on standard error; a summary. `what` is counted."""
     shown = job.rows if len(job.rows) <= ROWS_SHOWN else [row for row in job.rows if row.error]
     if shown:
-        _print_table(
+        print_table(
             job.kind,
             ["persona", "month", "status"],
             [what, "missing"],
@@ -109,10 +118,55 @@ def print_job(job: Job, what: str) -> None:
             print(plain(f"{row.persona}: {row.error}"), file=sys.stderr)
     whole = sum(row.state != "failed" for row in job.rows)
     made = sum(row.made for row in job.rows)
-    print_summary(f"{made} {what} for {whole} of {len(job.rows)} personas", job.counts, job.seconds)
+    print_summary(
+        f"{made} {what} for {whole} of {len(job.rows)} personas", job.counts, job.seconds, remaining
+    )
 
 
-def _print_table(title: str, words: list[str], numbers: list[str], rows: Iterable[Sequence[object]]) -> None:
+def print_cache(folder: Path, rows: Sequence[Share]) -> None:
+    """A table of what a cache folder holds, a row per model and stage, and a summary."""
+    if rows:
+        print_table(
+            f"cache {shorter(folder)}",
+            ["model", "stage"],
+            ["entries", "size", "hits"],
+            [
+                [row.model, row.stage, row.entries, file_size(row.size), row.hits, f"{date.fromtimestamp(row.used)}"]
+                for row in rows
+            ],
+            last="last used",
+        )  # fmt: skip
+    entries, size = sum(row.entries for row in rows), sum(row.size for row in rows)
+    print(f"{entries} entries, {file_size(size)}, {sum(row.hits for row in rows)} hits in results")
+
+
+def print_cache_json(rows: Sequence[Share]) -> None:
+    """The rows as one JSON list; sizes in bytes, last use in seconds since 1970."""
+    print(json.dumps([row.model_dump() for row in rows], indent=1))
+
+
+def print_broken(found: Iterable[Entry]) -> int:
+    """Name the broken entries on standard error, sum up; gives their number."""
+    count, broken, unsealed = 0, 0, 0
+    for entry in found:
+        count, unsealed = count + 1, unsealed + (entry.problem is None and not entry.sealed)
+        if entry.problem:
+            broken += 1
+            print(plain(f"{shorter(entry.path)}: {entry.problem}"), file=sys.stderr)
+    older = f", {unsealed} stored without a hash of the reply" if unsealed else ""
+    print(f"{count} entries checked, {broken} broken{older}")
+    return broken
+
+
+def file_size(size: int) -> str:
+    """Bytes for reading: 950 kB, 12.3 MB."""
+    return f"{size / 1000:,.0f} kB" if size < 1_000_000 else f"{size / 1_000_000:,.1f} MB"
+
+
+def print_table(
+    title: str, words: list[str], numbers: list[str], rows: Iterable[Sequence[object]], last: str = "file"
+) -> None:
+    """A table with a file at the end of each row: columns of words, then of numbers."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -122,7 +176,7 @@ def _print_table(title: str, words: list[str], numbers: list[str], rows: Iterabl
         table.add_column(name, overflow="fold")
     for name in numbers:
         table.add_column(name, justify="right")
-    table.add_column("file", overflow="fold")
+    table.add_column(last, overflow="fold")
     for row in rows:
         table.add_row(*(Text(plain(_cell(cell))) for cell in row))
     _console().print(table)

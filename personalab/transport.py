@@ -1,6 +1,6 @@
 """The one seam to a provider, one method wide, and the one place where its errors are translated.
 
-Everything else thinks in requests and replies; here they become HTTP, by way of the `openai` package.
+Everything else thinks in requests and replies; here they become HTTP, in OpenAI's chat-completions protocol.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import json
 import math
 import re
 import time
-import weakref
-from collections.abc import AsyncGenerator, Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
+import orjson
 from pydantic import SecretStr
 
-from personalab.config import CONNECT_TIMEOUT_SECONDS, TIMEOUT_SECONDS
+from personalab.clients import Answer, client_of
+from personalab.config import TIMEOUT_SECONDS
 from personalab.errors import (
     KeyRefused,
     ModelNotFound,
@@ -27,10 +28,8 @@ from personalab.errors import (
     RateLimited,
     RequestRefused,
 )
+from personalab.quotas import Quota, quotas_in
 from personalab.records import JsonObject, Record, Usage
-
-if TYPE_CHECKING:
-    from openai import AsyncOpenAI
 
 _MESSAGE_CHARACTERS = 400
 _LOOKED_AT_CHARACTERS = 20_000
@@ -58,17 +57,18 @@ _MODEL_WORDS = re.compile(
 
 
 class WireReply(Record):
-    """A reply as it came: text, who answered, why it stopped, what it cost, what was declined."""
+    """A reply as it came: text, who answered, why it stopped, what it cost, what was declined, what is left."""
 
     text: str
     model: str
     finish_reason: str
     usage: Usage
     refusal: str | None = None
+    quotas: tuple[Quota, ...] = ()
 
 
 class Transport(Protocol):
-    """Carries one chat-completions body to a provider."""
+    """Carries the body of one request to a provider: a chat completion, or with `input` an embedding."""
 
     endpoint: str
 
@@ -78,7 +78,7 @@ class Transport(Protocol):
 
 
 class OpenAITransport:
-    """The `openai` package's client, over aiohttp, one a loop, closed when its loop ends."""
+    """Speaks OpenAI's protocol to one address: chat completions and embeddings."""
 
     def __init__(
         self, endpoint: str, api_key: SecretStr | None, timeout_seconds: float = TIMEOUT_SECONDS
@@ -86,125 +86,51 @@ class OpenAITransport:
         self.endpoint = endpoint.rstrip("/")
         self._key = api_key or SecretStr("no-key")
         self._timeout_seconds = timeout_seconds
-        self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Keeper] = (
-            weakref.WeakKeyDictionary()
-        )
 
     def __repr__(self) -> str:
         return f"OpenAITransport({self.endpoint!r})"
 
     async def send(self, body: JsonObject, headers: Mapping[str, str]) -> WireReply:
-        """The reply to a chat-completions body.
+        """The reply to a body.
 
         Raises:
             ProviderError: of the kind that says what happened; never any other library's error.
         """
-        import httpx2
-        import openai
+        import aiohttp
 
-        client = await self._client()
+        model = str(body.get("model"))
+        embedding = "input" in body
+        url = f"{self.endpoint}/{'embeddings' if embedding else 'chat/completions'}"
+        client = await client_of(url, self._key)
         try:
-            # The client's own limit is on each read; a server that drips would hold a slot for ever.
             async with asyncio.timeout(self._timeout_seconds):
-                response = await client.post(
-                    "/chat/completions",
-                    cast_to=httpx2.Response,
-                    body=body,
-                    options={"headers": dict(headers)},
-                )
-            content = response.content
-        except (openai.OpenAIError, httpx2.HTTPError, OSError) as error:
+                answer = await client.post(orjson.dumps(body), headers)
+        except (aiohttp.ClientError, OSError) as error:
+            cause = _short(str(error) or type(error).__name__, self._key)
             # The cause is left out on purpose: its traceback may hold what a server echoes of the key.
-            raise self._translated(error, str(body.get("model"))) from None
+            raise ProviderUnreachable(
+                f"{self.endpoint}: no answer ({cause}); is the server running and the base URL right?",
+                endpoint=self.endpoint,
+                model=model,
+            ) from None
+        if answer.status >= 400:
+            raise _from_status(answer, self.endpoint, model, self._key)
         try:
-            return _wire_reply(content, str(body.get("model")), self._key)
+            quotas = quotas_in(answer.headers)
+            read = _vector_reply if embedding else _wire_reply
+            return read(answer.content, model, self._key, quotas)
         except (ValueError, KeyError, IndexError, TypeError, AttributeError):
-            said = _short(content.decode("utf-8", "replace"), self._key)
-            del content  # it may echo the key, and a traceback can show local variables
+            said = _short(answer.content.decode("utf-8", "replace"), self._key)
         # A gateway's page, an error in a 200, a body cut off: the same request may fare better.
         raise ProviderUnreachable(
-            f"{self.endpoint}: answered 200 with something that is no chat completion: {said}",
-            endpoint=self.endpoint,
-            model=str(body.get("model")),
-            status=200,
-        )
-
-    async def _client(self) -> AsyncOpenAI:
-        keepers = _keepers.setdefault(asyncio.get_running_loop(), {})
-        name = (self.endpoint, self._key, self._timeout_seconds)
-        if name not in keepers:
-            keepers[name] = Keeper(self._new_client(), ended=lambda: keepers.pop(name, None))
-            await keepers[name].open()
-        return keepers[name].client
-
-    def _new_client(self) -> AsyncOpenAI:
-        import httpx2
-        import openai
-
-        timeout = httpx2.Timeout(self._timeout_seconds, connect=CONNECT_TIMEOUT_SECONDS)
-        # No limit on connections: the gate is the one place that limits. No retries: the pool's attempts are the only ones.
-        http = openai.DefaultAioHttpClient(
-            timeout=timeout, limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None)
-        )
-        return openai.AsyncOpenAI(
-            api_key=self._key.get_secret_value(),
-            base_url=self.endpoint,
-            max_retries=0,
-            timeout=timeout,
-            http_client=http,
-        )
-
-    def _translated(self, error: Exception, model: str) -> ProviderError:
-        import openai
-
-        if isinstance(error, openai.APIStatusError):
-            return _from_status(error, self.endpoint, model, self._key)
-        # The client calls a refused connection a time-out as well, so only its cause says which it was.
-        cause = str(error.__cause__ or error) or type(error).__name__
-        return ProviderUnreachable(
-            f"{self.endpoint}: no answer ({_short(cause, self._key)}); is the server running and the base URL right?",
+            f"{self.endpoint}: answered {answer.status} with something that is no {'embedding' if embedding else 'chat completion'}: {said}",
             endpoint=self.endpoint,
             model=model,
+            status=answer.status,
         )
 
 
-def load_client() -> None:
-    """Import the client's libraries, which takes about a second: better before the first request than during it."""
-    import httpx2  # noqa: F401
-    import openai  # noqa: F401
-
-
-class Keeper:
-    """Closes a client when its loop ends.
-
-    `asyncio.run` and every other proper end of a loop closes the async generators that were started in it, so a
-    generator that waits with the client in its hands is told in time, without anybody having to close the pool.
-    """
-
-    def __init__(self, client: AsyncOpenAI, ended: Callable[[], object]) -> None:
-        self.client = client
-        self._ended = ended
-        self._held = self._hold()
-
-    async def open(self) -> None:
-        await anext(self._held)
-
-    async def _hold(self) -> AsyncGenerator[None, None]:
-        try:
-            yield
-        finally:
-            self._ended()
-            await self.client.close()
-
-
-# By loop, then by endpoint, key and timeout: pools that come and go in one loop share the client and its connections.
-# Not held by the pool, as a pool that is let go in the last moment of a loop could no longer close it.
-_keepers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, SecretStr, float], Keeper]] = (
-    weakref.WeakKeyDictionary()
-)
-
-
-def _wire_reply(content: bytes, model: str, key: SecretStr) -> WireReply:
+def _wire_reply(content: bytes, model: str, key: SecretStr, quotas: tuple[Quota, ...]) -> WireReply:
     data = json.loads(content)
     choice = data["choices"][0]
     message = choice["message"]
@@ -215,6 +141,21 @@ def _wire_reply(content: bytes, model: str, key: SecretStr) -> WireReply:
         finish_reason=_without(key, str(choice.get("finish_reason") or "stop")),
         usage=Usage(input_tokens=usage.get("prompt_tokens"), output_tokens=usage.get("completion_tokens")),
         refusal=_without(key, message.get("refusal") or "") or None,
+        quotas=quotas,
+    )
+
+
+def _vector_reply(content: bytes, model: str, key: SecretStr, quotas: tuple[Quota, ...]) -> WireReply:
+    data = json.loads(content)
+    vector = [float(number) for number in data["data"][0]["embedding"]]
+    if not vector:
+        raise ValueError("an empty vector")
+    return WireReply(
+        text=json.dumps(vector),
+        model=_without(key, str(data.get("model") or model)),
+        finish_reason="stop",
+        usage=Usage(input_tokens=(data.get("usage") or {}).get("prompt_tokens"), output_tokens=0),
+        quotas=quotas,
     )
 
 
@@ -231,21 +172,24 @@ def _whole(content: Any) -> str:
     return (content or "").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _from_status(error: Any, endpoint: str, model: str, key: SecretStr) -> ProviderError:
-    status = int(error.status_code)
-    body = error.body if isinstance(error.body, dict) else {}
+def _from_status(answer: Answer, endpoint: str, model: str, key: SecretStr) -> ProviderError:
+    status, body = answer.status, _error_in(answer.content)
     code = str(body.get("code") or body.get("type") or "")
-    said = _short(str(body.get("message") or error.message or error), key)
+    said = (
+        _short(str(body.get("message") or answer.content.decode("utf-8", "replace")), key) or "nothing more"
+    )
     about: dict[str, Any] = {"endpoint": endpoint, "model": model, "status": status}
-    wait = retry_after(error.response.headers)
+    wait = retry_after(answer.headers)
     if status in (402, 429) and (status == 402 or code in _QUOTA_CODES):
         return QuotaExhausted(
             f"{endpoint}: no quota left: {said}; mend the account's billing or use another key", **about
         )
     if status == 429:
-        return RateLimited(
+        limited = RateLimited(
             f"{endpoint}: rate limit: {said}; lower max_concurrent or wait", retry_after=wait, **about
         )
+        limited.quotas = quotas_in(answer.headers)
+        return limited
     # Some servers say of a wrong key or model that the request is bad.
     if status in (401, 403) or (status == 400 and _KEY_WORDS.search(f"{code} {said}")):
         return KeyRefused(f"{endpoint}: the key is refused ({status}): {said}; check OPENAI_API_KEY", **about)
@@ -260,6 +204,16 @@ def _from_status(error: Any, endpoint: str, model: str, key: SecretStr) -> Provi
     refusal.said = said
     refusal.parameter = _short(str(body["param"]), key) if body.get("param") else None
     return refusal
+
+
+def _error_in(content: bytes) -> JsonObject:
+    """What stands under `error` in an answer's JSON, or the JSON itself; empty if it is no object."""
+    try:
+        body = json.loads(content)
+    except ValueError:
+        return {}
+    inner = body.get("error", body) if isinstance(body, dict) else body
+    return inner if isinstance(inner, dict) else {}
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

@@ -18,11 +18,10 @@ from personalab.web_addresses import around_addresses
 
 MENTION = regex.compile(r"(?<![\w@＠.])[@＠]\w+")
 HASHTAG = regex.compile(r"(?<![\w&])[#＃]\w*[\p{L}\p{M}]\w*")
-_WORD = regex.compile(
-    r"[\p{Han}\p{Hiragana}\p{Katakana}]|[[\p{L}\p{M}\p{N}]--[\p{Han}\p{Hiragana}\p{Katakana}]]+"
-    r"(?:'[[\p{L}\p{M}\p{N}]--[\p{Han}\p{Hiragana}\p{Katakana}]]+)*",
-    regex.V1,
-)
+_IDEOGRAPH = r"\p{Han}\p{Hiragana}\p{Katakana}"
+_RUN = rf"[[\p{{L}}\p{{M}}\p{{N}}]--[{_IDEOGRAPH}]]+"
+_WORD = regex.compile(rf"[{_IDEOGRAPH}]|{_RUN}(?:'{_RUN})*", regex.V1)
+_WORD_OR_MARK = regex.compile(rf"{_WORD.pattern}|[^\w\s]", regex.V1)
 _CACHED_TEXTS = 1 << 16
 
 Item = TypeVar("Item", bound=Hashable)
@@ -70,9 +69,8 @@ def ngrams(items: Sequence[Item], n: int) -> Iterator[tuple[Item, ...]]:
 def skeleton(text: str) -> tuple[str, ...]:
     """A text's template: its function words and marks, each run of other words as one `_`."""
     kept: list[str] = []
-    for part in regex.findall(r"[\w']+|[^\w\s]", plain_text(text).replace("’", "'")):
-        for word in words(part) or (part,):
-            mark = word if word in FUNCTION_WORDS or not word[0].isalnum() else "_"
-            if mark != "_" or kept[-1:] != ["_"]:
-                kept.append(mark)
+    for part in _WORD_OR_MARK.findall(plain_text(text).replace("’", "'")):
+        mark = part if part in FUNCTION_WORDS or not part[0].isalnum() else "_"
+        if mark != "_" or kept[-1:] != ["_"]:
+            kept.append(mark)
     return tuple(kept)

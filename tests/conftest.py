@@ -17,7 +17,15 @@ from PIL import Image
 from personalab.pipeline import Pipeline
 from personalab.pool import LLMPool
 
-VARIABLES = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "PERSONALAB_MODEL", "MAX_CONCURRENT", "PERSONALAB_OUTPUTS")
+VARIABLES = (
+    "OPENAI_API_KEY",
+    "OPENAI_BASE_URL",
+    "PERSONALAB_MODEL",
+    "MAX_CONCURRENT",
+    "REQUESTS_PER_MINUTE",
+    "TOKENS_PER_MINUTE",
+    "PERSONALAB_OUTPUTS",
+)
 PORTRAITS = Path(__file__).parents[1] / "data" / "portraits"
 
 Answer = Callable[[dict[str, Any]], "web.Response | str"]

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -259,6 +260,22 @@ async def test_a_batch_goes_on_after_an_interrupt(
     assert set(frame["status"]) == {"done"}
     assert batch.counts.sent == len(provider.bodies) <= 84 + 2 * 20
     assert batch.seconds > 0
+
+
+async def test_interrupts_at_any_moment_lose_no_image(pipeline: Pipeline, tmp_path: Path) -> None:
+    """Also one in the moment in which an image is read."""
+    images, out = pictures(tmp_path / "in", 25), tmp_path / "out"
+    batch = pipeline.run_many(images, out=out, window=3)
+    for moment in range(25):
+        going = asyncio.create_task(batch.finish())
+        await asyncio.wait([going], timeout=moment / 2000)
+        going.cancel()
+        with suppress(asyncio.CancelledError):
+            await going
+    frame = await batch.finish()
+    assert list(frame["image"]) == [str(image) for image in images]
+    assert set(frame["status"]) == {"done"}
+    assert all(belongs(out, image) for image in images)
 
 
 async def test_what_failed_beside_an_older_good_run_is_retried(

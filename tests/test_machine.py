@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import subprocess
 import sys
 import time
@@ -13,6 +15,7 @@ import pytest
 
 from personalab.offline.faults import parse_faults
 from personalab.offline.server import OfflineServer
+from personalab.slots import Slots
 
 pytestmark = [
     pytest.mark.slow,
@@ -36,6 +39,15 @@ async def main():
     print(len(await asyncio.gather(*(pool.send(request) for request in requests))), flush=True)
 
 asyncio.run(main())
+"""
+
+
+# As on Windows, where there is no module fcntl; and as on a file system that knows no such locks.
+NO_MODULE = "import sys; sys.modules['fcntl'] = None\n"
+NO_LOCKS = """
+import errno, fcntl
+def lockf(*arguments): raise OSError(errno.ENOLCK, "No locks available")
+fcntl.lockf = lockf
 """
 
 
@@ -63,7 +75,9 @@ def clients(
 
 def replies(process: subprocess.Popen[str]) -> int:
     """How many a process got, once it has ended."""
-    said, _ = process.communicate(timeout=90)
+    assert process.stdout is not None
+    said = process.stdout.read()  # `communicate` would lose what came together with the first line
+    process.wait(90)
     return int(said or 0)
 
 
@@ -126,3 +140,38 @@ def test_killed_and_started_again(tmp_path: Path) -> None:
         with clients(1, server, tmp_path / "cache", many=360) as (second,):
             assert replies(second) == 360
         assert server.ledger.received <= 380
+
+
+@pytest.mark.parametrize(("first", "reason"), [(NO_MODULE, "this system"), (NO_LOCKS, "No locks available")])
+def test_without_locks_it_is_said_once(tmp_path: Path, first: str, reason: str) -> None:
+    """Where nothing can be locked a process pays by itself: one warning that says why, and every reply all the same."""
+    with server_with(latency="0") as server:
+        words = [server.base_url, str(tmp_path / "cache"), "use", "20", "0", "50", "0"]
+        command = [sys.executable, "-W", "always", "-c", first + CLIENT, *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=True)
+    assert done.stdout.split()[-1] == "50"
+    (said,) = (line for line in done.stderr.splitlines() if "NotPaidOnce: " in line)
+    assert "may be paid by each" in said
+    assert reason in said
+
+
+async def test_places_are_waited_for_with_a_thousand_files_open(tmp_path: Path) -> None:
+    """Files of a process are numbered; what watches the queue takes high numbers as well."""
+    import resource
+
+    before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    files = [os.open(os.devnull, os.O_RDONLY) for _ in range(1_030)]
+    try:
+        slots = Slots(tmp_path)
+        first = await slots.take(1)
+        waiting = asyncio.create_task(slots.take(1))
+        assert not (await asyncio.wait({waiting}, timeout=0.3))[0]
+        slots.free(first)
+        assert await asyncio.wait_for(waiting, 20) == 0
+        slots.free(0)
+    finally:
+        for file in files:
+            os.close(file)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before, most))
+    slots.close()

@@ -19,6 +19,7 @@ from aiohttp import web
 from conftest import DROPPED, ScriptedProvider, failure, reply
 
 import personalab
+from personalab.endpoints import NotApplied
 from personalab.errors import (
     ConfigError,
     ImagesUnsupported,
@@ -34,7 +35,7 @@ from personalab.errors import (
     ReplyTruncated,
     RequestRefused,
 )
-from personalab.pool import LLMPool, NotApplied, NotKept
+from personalab.pool import LLMPool, NotKept
 from personalab.records import Message, Picture, Request, SamplingParams, Schema, Usage
 
 MakePool = Callable[..., LLMPool]
@@ -200,16 +201,16 @@ def test_clients_are_closed_with_their_loop(provider: ScriptedProvider) -> None:
         "import asyncio, gc, sys\n"
         "from personalab import LLMPool\n"
         "from personalab.records import Message, Request\n"
-        "from personalab.transport import _keepers\n"
+        "from personalab.clients import _clients\n"
         "async def main(text):\n"
         "    for _ in range(3):\n"
         "        pool = LLMPool(api_base=sys.argv[1], model='m', cache='off')\n"
         "        await pool.send(Request(stage='s', messages=(Message(role='user', text=text),)))\n"
-        "    assert [len(clients) for clients in _keepers.values()] == [1]\n"
+        "    assert [len(clients) for clients in _clients.values()] == [1]\n"
         "for text in 'abc':\n"
         "    asyncio.run(main(text))\n"
         "gc.collect()\n"
-        "assert not any(_keepers.values())\n"
+        "assert not any(_clients.values())\n"
     )
     done = subprocess.run(
         [sys.executable, "-X", "dev", "-c", code, provider.url],
@@ -603,8 +604,8 @@ async def test_no_traceback_with_variables_shows_the_key(
     ):
         provider.script = answer
         shown += await told(str(len(shown)))
-    monkeypatch.setattr("personalab.transport.OpenAITransport._new_client", lambda self: 1 / 0)
-    monkeypatch.setattr("personalab.transport._keepers", {})
+    monkeypatch.setattr("personalab.clients._new_session", lambda url, key: 1 / 0)
+    monkeypatch.setattr("personalab.clients._clients", {})
     shown += await told("again")
     assert "ZeroDivisionError" in shown
     assert "[key]" in shown
@@ -674,7 +675,7 @@ async def test_no_slot_is_lost_with_a_loop(provider: ScriptedProvider, make_pool
             asyncio.run(many(start))
 
     await asyncio.gather(*(asyncio.to_thread(loop_that_ends, 1000 * number) for number in range(4)))
-    assert pool._gate.in_flight == 0
+    assert pool.in_flight == 0
     provider.wait = None
     async with asyncio.timeout(10):
         await asyncio.gather(*(pool.send(ask(f"after {number}")) for number in range(10)))

@@ -25,6 +25,7 @@ from personalab.stats import (
     mean_interval,
     page_trend,
     sign_flip_floor,
+    sign_flip_level,
     sign_flip_p,
     slopes,
     standard_error,
@@ -62,6 +63,9 @@ def test_intervals_that_cannot_be() -> None:
     constant = mean_interval([0.5] * 30)
     assert constant is not None
     assert (constant.low, constant.high, constant.method) == (0.5, 0.5, "constant")
+    rounded = [0.35 - 0.25, 0.45 - 0.35, 0.1]
+    assert len(set(rounded)) > 1
+    assert standardised_difference(rounded) is None, "equal but for rounding"
     with pytest.raises(ConfigError, match="known: bca, t"):
         mean_interval([1, 2], method="magic")
 
@@ -118,6 +122,7 @@ def test_the_floor_of_p() -> None:
     for contrasts, images in [(3, 7), (10, 9)]:
         assert sign_flip_floor(images) * contrasts < 0.05 < sign_flip_floor(images - 1) * contrasts
     assert sign_flip_floor(0) is None
+    assert [sign_flip_level(count, 0.05) for count in (5, 6, 7, 8)] == [None, 2 / 64, 6 / 128, 12 / 256]
     assert sign_flip_p([]) is None
 
 

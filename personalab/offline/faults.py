@@ -18,7 +18,10 @@ from personalab.errors import ConfigError, unknown
 from personalab.records import Record
 
 RATES = ("rate_limit", "server_error", "reset", "broken_json", "wrong_shape", "cut_off", "refusal", "empty")
-QUIRKS = ("no_json_schema", "no_json_mode", "no_temperature", "no_max_tokens", "no_images", "no_quota")
+QUIRKS = (
+    "no_json_schema", "no_json_mode", "no_temperature", "no_max_tokens", "no_images", "no_quota",
+    "no_retry_after", "quota_headers",
+)  # fmt: skip
 
 Rate = Annotated[float, Field(ge=0, le=1)]
 
@@ -35,7 +38,9 @@ class Faults(Record):
     """What goes wrong. The default is: nothing, at once.
 
     Rates are shares of requests; quirks hold for all of them. `key` is the only one accepted, `models` the only ones
-    known; None and () accept any. `max_concurrent` and `requests_per_minute` answer 429 beyond them, with Retry-After.
+    known; None and () accept any. `max_concurrent`, `requests_per_minute` and `tokens_per_minute` answer 429 beyond
+    them, with Retry-After unless `no_retry_after`; what is left is told with every answer if `quota_headers`.
+    `window_seconds` is the time over which both rates are counted: 600 a minute in windows of 1 s are ten a second.
     """
 
     rate_limit: Rate = 0.0
@@ -52,10 +57,14 @@ class Faults(Record):
     no_max_tokens: bool = False
     no_images: bool = False
     no_quota: bool = False
+    no_retry_after: bool = False
+    quota_headers: bool = False
     key: str | None = Field(default=None, repr=False)
     models: tuple[str, ...] = ()
     max_concurrent: int | None = Field(default=None, ge=1)
     requests_per_minute: int | None = Field(default=None, ge=1)
+    tokens_per_minute: int | None = Field(default=None, ge=1)
+    window_seconds: float = Field(default=60.0, gt=0, allow_inf_nan=False)
     retry_after: float = Field(default=1.0, ge=0, allow_inf_nan=False)
     latency: tuple[Latency, ...] = ()
     seed: int = 0

@@ -22,20 +22,23 @@ from aiohttp import web
 
 from personalab.errors import ConfigError
 from personalab.offline.damage import damaged
-from personalab.offline.door import Door, limited
+from personalab.offline.door import Door
 from personalab.offline.faults import Faults
 from personalab.offline.ledger import Ledger, LedgerBook
+from personalab.offline.vectors import embedded
 from personalab.offline.wire import (
     MODEL,
     Answer,
     ApiError,
     Chat,
+    asked_tokens,
     chunks,
     completion,
     cut,
     models,
     read_chat,
     read_json,
+    written_tokens,
 )
 from personalab.offline.writer import compose
 
@@ -155,6 +158,7 @@ def application(faults: Faults, book: LedgerBook) -> web.Application:
     service = _Service(faults, book)
     app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[_errors_as_json])
     app.router.add_post("/v1/chat/completions", service.chat_completions)
+    app.router.add_post("/v1/embeddings", service.embeddings)
     app.router.add_get("/v1/models", service.list_models)
     return app
 
@@ -200,6 +204,19 @@ class _Service:
         self._door.check_key(request.headers.get("Authorization", ""))
         return _json(models(self._faults.models or (MODEL,)))
 
+    async def embeddings(self, request: web.Request) -> web.Response:
+        count, status = self._book.arrive(), None
+        try:
+            self._door.check_key(request.headers.get("Authorization", ""))
+            body = read_json(await request.read())
+            self._book.read("embedding", body)
+            response = _json(embedded(body))
+            await asyncio.sleep(self._faults.seconds("embedding", count))
+            status = response.status
+            return response
+        finally:
+            self._book.leave(status)
+
     async def chat_completions(self, request: web.Request) -> web.StreamResponse:
         count, status = self._book.arrive(), None
         try:
@@ -215,17 +232,20 @@ class _Service:
         chat = read_chat(body)
         self._book.read(chat.label, body)
         self._door.check(chat)
-        self._door.enter()
+        told = self._door.enter(asked_tokens(chat))
+        written = 0
         try:
-            return await self._written(request, chat, count)
+            answer = await self._written(request, chat, count)
+            written = written_tokens(answer)
         finally:
-            self._door.leave()
+            self._door.leave(written)
+        return await _delivered(request, chat, answer, told)
 
-    async def _written(self, request: web.Request, chat: Chat, count: int) -> web.StreamResponse:
+    async def _written(self, request: web.Request, chat: Chat, count: int) -> Answer:
         fault = self._faults.drawn(count)
         random = Random(f"{self._faults.seed} damage {count}")
         if fault == "rate_limit":
-            raise limited("requests", self._faults.retry_after)
+            raise self._door.limited("requests", self._faults.retry_after)
         replicate = request.headers.get(REPLICATE_HEADER, "")
         # Decoding a picture takes tens of milliseconds, during which the others are to be answered.
         text = await asyncio.to_thread(compose, chat, replicate) if chat.images else compose(chat, replicate)
@@ -234,17 +254,20 @@ class _Service:
             status, message = random.choice(_SERVER_ERRORS)
             raise ApiError(status, message, kind="server_error")
         if fault == "reset":
-            return _reset(request)
+            raise _reset(request)
         answer = Answer(text) if fault is None else damaged(fault, text, random)
-        return await _delivered(request, chat, cut(answer, chat.max_tokens))
+        return cut(answer, chat.max_tokens)
 
 
-async def _delivered(request: web.Request, chat: Chat, answer: Answer) -> web.StreamResponse:
+async def _delivered(
+    request: web.Request, chat: Chat, answer: Answer, told: dict[str, str]
+) -> web.StreamResponse:
     said = answer.text if answer.text is not None else answer.refusal or ""
     identity = hashlib.sha256(said.encode()).hexdigest()[:24]
     if not chat.stream:
-        return _json(completion(chat, answer, identity))
-    response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
+        return _json(completion(chat, answer, identity), headers=told)
+    headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
+    response = web.StreamResponse(headers=headers | told)
     await response.prepare(request)
     for chunk in chunks(chat, answer, identity):
         await response.write(chunk)
@@ -252,10 +275,10 @@ async def _delivered(request: web.Request, chat: Chat, answer: Answer) -> web.St
     return response
 
 
-def _reset(request: web.Request) -> web.Response:
+def _reset(request: web.Request) -> ConnectionResetError:
     if request.transport is not None:
         request.transport.abort()
-    raise ConnectionResetError
+    return ConnectionResetError()
 
 
 @web.middleware

@@ -169,10 +169,19 @@ def tokens(text: str) -> int:
     return -(-len(text.encode()) // BYTES_PER_TOKEN)
 
 
+def asked_tokens(chat: Chat) -> int:
+    """Tokens of a request."""
+    return sum(tokens(turn.text) + 4 for turn in chat.turns) + IMAGE_TOKENS * len(chat.images)
+
+
+def written_tokens(answer: Answer) -> int:
+    """Tokens of an answer."""
+    return tokens(answer.text or answer.refusal or "")
+
+
 def usage(chat: Chat, answer: Answer) -> JsonObject:
     """What it would cost."""
-    asked = sum(tokens(turn.text) + 4 for turn in chat.turns) + IMAGE_TOKENS * len(chat.images)
-    written = tokens(answer.text or answer.refusal or "")
+    asked, written = asked_tokens(chat), written_tokens(answer)
     return {"prompt_tokens": asked, "completion_tokens": written, "total_tokens": asked + written}
 
 

@@ -1,0 +1,203 @@
+"""An endpoint: one address with its key, its limits, and the wording it takes.
+
+Knows nothing of caches, stages or what a good answer is.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import warnings
+from collections.abc import Mapping
+from typing import Literal
+
+from personalab import config
+from personalab.clients import load_client
+from personalab.config import OFFLINE_MODEL, OPENAI_URL, Address
+from personalab.dialect import Dialect, is_about_pictures
+from personalab.errors import ConfigError, ImagesUnsupported, RequestRefused
+from personalab.estimates import Estimate
+from personalab.limits import Limits
+from personalab.pace import Pace
+from personalab.prices import FREE, Price, price_of
+from personalab.records import Request
+from personalab.slots import Slots, folder_of, slots_of
+from personalab.tally import Tally
+from personalab.transport import OpenAITransport, Transport, WireReply
+
+Span = tuple[float, float]
+"""Begin and end of an attempt, in seconds since 1970."""
+
+
+class NotApplied(UserWarning):
+    """A model does not take a sampling parameter that was asked for."""
+
+
+class NotShared(UserWarning):
+    """The limit on requests at once holds for this process only, not for all of this machine."""
+
+
+GateScope = Literal["machine", "process"]
+"""Whose requests a limit counts: those of all processes of this machine, or of this one."""
+
+
+class Endpoint:
+    """Where requests go: the address and key of the settings, or the embedded provider if they have neither.
+
+    Raises:
+        ConfigError: an address without a model, or a model that is not the embedded provider's without an address.
+    """
+
+    def __init__(
+        self,
+        settings: Address,
+        tally: Tally,
+        *,
+        gate: GateScope = "machine",
+        timeout_seconds: float = config.TIMEOUT_SECONDS,
+        prices: Mapping[str, Price] | None = None,
+        transport: Transport | None = None,
+    ) -> None:
+        self.offline = settings.offline and transport is None
+        self.model = _model(settings, self.offline)
+        self.models = {self.model, *settings.models}
+        self.provider = OFFLINE_MODEL if self.offline else _provider(settings, transport)
+        self._settings = settings
+        self._tally = tally
+        self._timeout_seconds = timeout_seconds
+        self._prices = dict(prices or {})
+        self._transport = transport
+        slots = self._slots(gate)
+        self.limits = Limits(settings.max_concurrent, slots, self._pace(shared=slots is not None))
+        self._estimate = Estimate()
+        self._dialects: dict[str, Dialect] = {}
+        self._lock = threading.Lock()
+        if transport is None:
+            load_client()
+
+    def tokens(self, request: Request) -> int:
+        """Tokens that a request may take, where that matters here; else 0."""
+        return self._estimate.tokens(request) if self.limits.counts_tokens else 0
+
+    def price(self, model: str | None = None) -> Price | None:
+        """What a model costs here: as given, else as `genai-prices` has it, else None. The embedded provider is free."""
+        model = model or self.model
+        if model in self._prices:
+            return self._prices[model]
+        return FREE if self.offline else price_of(model, self.provider)
+
+    async def attempt(self, request: Request, model: str, dialect: Dialect, spans: list[Span]) -> WireReply:
+        """The reply to a request as it is worded for the model; its span is added, however it ends.
+
+        Raises:
+            ProviderError: of the kind that says what happened.
+        """
+        transport = self._connected()
+        body = dialect.body(request, model)
+        headers = {"x-personalab-replicate": str(request.replicate)} if request.replicate else {}
+        self._tally.add(sent=1)
+        began, started = time.time(), time.perf_counter()
+        try:
+            wire = await transport.send(body, headers)
+        finally:
+            spans.append((round(began, 4), round(began + time.perf_counter() - started, 4)))
+        self._estimate.learn(wire.usage)
+        self._tally.paid(wire.usage, self.price(model))
+        return wire
+
+    def dialect(self, model: str) -> Dialect:
+        """What is known of the wording a model takes here."""
+        return self._dialects.get(model, Dialect())
+
+    def reworded(self, dialect: Dialect, refusal: RequestRefused, request: Request) -> Dialect:
+        """What to try after a refusal.
+
+        Raises:
+            RequestRefused: the refusal, if it is not about wording.
+        """
+        if is_about_pictures(refusal, request):
+            raise ImagesUnsupported(
+                f"model {refusal.model!r} takes no images ({refusal}); use a model with vision for stage "
+                f"{request.stage}, or start from a text description",
+                endpoint=refusal.endpoint,
+                model=refusal.model,
+                status=refusal.status,
+            ) from None
+        lesson = dialect.learn(refusal, request)
+        if lesson is None:
+            raise refusal
+        return lesson
+
+    def learn(self, model: str, lesson: Dialect) -> None:
+        """Keep a lesson for the requests to come."""
+        with self._lock:
+            before = self.dialect(model)
+            self._dialects[model] = before.with_lessons(lesson.certain())
+        for name in lesson.left_out:
+            if name not in before.left_out:
+                warnings.warn(
+                    f"model {model!r} takes no {name}: it was not applied", NotApplied, stacklevel=2
+                )
+
+    def _connected(self) -> Transport:
+        with self._lock:
+            if self._transport is None:
+                self._transport = self._new_transport()
+            return self._transport
+
+    def _new_transport(self) -> Transport:
+        if not self.offline:
+            url = self._settings.api_base or OPENAI_URL
+            return OpenAITransport(url, self._settings.api_key, self._timeout_seconds)
+        from personalab.offline.embedded import embedded_url
+
+        return OpenAITransport(embedded_url(), None, self._timeout_seconds)
+
+    def _pace(self, *, shared: bool) -> Pace | None:
+        settings = self._settings
+        if not settings.requests_per_minute and not settings.tokens_per_minute:
+            return None
+        file = folder_of(self.provider, self._secret) / "pace" if shared else None
+        return Pace(settings.requests_per_minute, settings.tokens_per_minute, file)
+
+    @property
+    def _secret(self) -> str:
+        return self._settings.api_key.get_secret_value() if self._settings.api_key else ""
+
+    def _slots(self, gate: GateScope) -> Slots | None:
+        if gate == "process" or self.offline:  # each process has an embedded provider of its own
+            return None
+        try:
+            slots = slots_of(self.provider, self._secret)
+        except OSError as error:
+            slots, why = None, str(error)
+        else:
+            why = "this system has no file locks of the kind needed"
+        if slots is None:
+            warnings.warn(f"max_concurrent holds for this process only: {why}", NotShared, stacklevel=6)
+        return slots
+
+
+def _model(settings: Address, offline: bool) -> str:
+    if offline:
+        model = settings.model or OFFLINE_MODEL
+        must_be_offline(model)
+        return model
+    if settings.model is None:
+        raise ConfigError(
+            "which model? set PERSONALAB_MODEL or give model=…: an endpoint is set, but no model"
+        )
+    return settings.model
+
+
+def must_be_offline(model: str) -> None:
+    """Raises ConfigError for a model that the embedded provider is not."""
+    if not model.startswith(OFFLINE_MODEL):
+        raise ConfigError(
+            f"model {model!r} needs an endpoint: set OPENAI_API_KEY, or OPENAI_BASE_URL for a server of your own "
+            f"(without them the embedded provider answers, as {OFFLINE_MODEL!r})"
+        )
+
+
+def _provider(settings: Address, transport: Transport | None) -> str:
+    return (transport.endpoint if transport else settings.api_base or OPENAI_URL).rstrip("/")
