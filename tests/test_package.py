@@ -46,7 +46,7 @@ LAYERS = [
         "parameters",
         "meters",
     ],
-    ["estimates", "quotas", "windows", "credentials", "recording", "notebooks"],
+    ["estimates", "quotas", "windows", "credentials", "recording", "notebook_engines", "notebooks"],
     [
         "replies",
         "prompts",
