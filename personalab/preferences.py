@@ -63,7 +63,7 @@ class Preferences:
         decided = int((whole["ab"] != "tie").sum() + (whole["ba"] != "tie").sum())
         return cls(
             comparisons=table,
-            strengths=_strengths(whole, names, image),
+            strengths=strengths_df(whole, names, image),
             contrasts=_contrasts(whole, names, image),
             flip_rate=float((whole["ab"] != whole["ba"]).mean()) if len(whole) else None,
             first_share=first / decided if decided else None,
@@ -154,7 +154,7 @@ def _contrasts(whole: pd.DataFrame, names: Sequence[Any], image: str) -> pd.Data
     return pd.DataFrame(rows).astype({"a_share": float, "p": float, "p_adj": float})
 
 
-def _strengths(whole: pd.DataFrame, names: Sequence[Any], image: str) -> pd.DataFrame:
+def strengths_df(whole: pd.DataFrame, names: Sequence[Any], image: str) -> pd.DataFrame:
     """One row a condition, the strongest first."""
     import pandas as pd
 

@@ -31,7 +31,7 @@ def print_personas(
     """
     shown = list(rows) if len(rows) <= ROWS_SHOWN else [row for row in rows if row.error or row.note]
     if shown:
-        _print_table(
+        print_table(
             "personas" if len(shown) == len(rows) else f"personas: {len(shown)} of {len(rows)}",
             ["from", "persona", "status"],
             ["calls", "tokens in", "tokens out", "seconds"],
@@ -103,7 +103,7 @@ def print_job(job: Job, what: str, remaining: Ceilings | None = None) -> None:
     """A table of calendars or tweets, a row a persona; errors on standard error; a summary. `what` is counted."""
     shown = job.rows if len(job.rows) <= ROWS_SHOWN else [row for row in job.rows if row.error]
     if shown:
-        _print_table(
+        print_table(
             job.kind,
             ["persona", "month", "status"],
             [what, "missing"],
@@ -126,7 +126,7 @@ def print_job(job: Job, what: str, remaining: Ceilings | None = None) -> None:
 def print_cache(folder: Path, rows: Sequence[Share]) -> None:
     """A table of what a cache folder holds, a row per model and stage, and a summary."""
     if rows:
-        _print_table(
+        print_table(
             f"cache {shorter(folder)}",
             ["model", "stage"],
             ["entries", "size", "hits"],
@@ -163,9 +163,10 @@ def file_size(size: int) -> str:
     return f"{size / 1000:,.0f} kB" if size < 1_000_000 else f"{size / 1_000_000:,.1f} MB"
 
 
-def _print_table(
+def print_table(
     title: str, words: list[str], numbers: list[str], rows: Iterable[Sequence[object]], last: str = "file"
 ) -> None:
+    """A table with a file at the end of each row: columns of words, then of numbers."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -192,7 +193,8 @@ def _print_card_tokens(rows: Iterable[Row]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    counted = {row.run: tokens for row in rows if (tokens := _stored(row).get("card_tokens"))}
+    # By the file's name: two images in different folders may have one name.
+    counted = {_stem(row): tokens for row in rows if (tokens := _stored(row).get("card_tokens"))}
     if not counted:
         return
     fields = [
@@ -219,8 +221,7 @@ def _stored(row: Row) -> dict[str, Any]:
 def _files(row: Row) -> dict[str, str]:
     if row.file is None:
         return {}
-    file = Path(row.file)
-    stem = file.name.rsplit("_", 1)[0]
+    file, stem = Path(row.file), _stem(row)
     names = {"run": f"{stem}_run.json", "card": f"{stem}_persona.json", "portrait": f"{stem}_persona.png"}
     paths = {kind: file.with_name(name) for kind, name in names.items()}
     if file.name.endswith("_run.json"):
@@ -228,9 +229,15 @@ def _files(row: Row) -> dict[str, str]:
     return {kind: str(path) for kind, path in paths.items() if path.is_file()}
 
 
+def _stem(row: Row) -> str:
+    """What the names of a persona's files begin with."""
+    return Path(row.file or "").name.rsplit("_", 1)[0]
+
+
 def _named(row: Row) -> str:
-    """The run's name; a duplicate has the name of its own file."""
-    return Path(row.image).name if row.state == "duplicate" or not row.run else row.run
+    """The run's name, in one line; a duplicate has the name of its own file."""
+    name = Path(row.image).name if row.state == "duplicate" or not row.run else row.run
+    return " ".join(name.split())
 
 
 def _state(row: Row) -> str:
