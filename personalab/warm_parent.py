@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import gc
 import importlib
 import importlib.util
@@ -42,11 +43,13 @@ def main() -> None:
     folder, modules = Path(sys.argv[2]), sys.argv[3:]
     sys.path.remove(str(Path(__file__).parent))  # kernels must not look for modules there
     before = dict(os.environ)
+    _die_on_news(control, True)  # there is none before this process is warm but the end of whoever wants it
     try:
         warm_up(folder, modules)
     except RuntimeError as error:
         _tell(control, problem=str(error))
         return
+    _die_on_news(control, False)
     set_by_imports = {name: value for name, value in os.environ.items() if before.get(name) != value}
     watched = write_watched(folder)
     _tell(control, watched=str(watched))
@@ -213,6 +216,13 @@ def _loaded_by_a_kernel(folder: Path) -> list[str]:
         said = file.read()
     os.waitpid(child, 0)
     return list(json.loads(said)) if said else []
+
+
+def _die_on_news(control: socket.socket, wanted: bool) -> None:
+    """Have the system end this process (SIGIO) when something happens to a socket, also in the midst of an import."""
+    fcntl.fcntl(control, fcntl.F_SETOWN, os.getpid())
+    flags = fcntl.fcntl(control, fcntl.F_GETFL)
+    fcntl.fcntl(control, fcntl.F_SETFL, flags | os.O_ASYNC if wanted else flags & ~os.O_ASYNC)
 
 
 def _tell(line: socket.socket, **news: object) -> None:

@@ -361,7 +361,7 @@ def test_nothing_is_left_of_a_parent_that_was_still_warming_up(
     told = os.open(pipe, os.O_RDWR)
     library = tmp_path / "library"
     library.mkdir()
-    source = f"import os, time\nwith open({str(pipe)!r}, 'w') as file: print(os.getpid(), file=file)\ntime.sleep(3)"
+    source = f"import os, signal\nwith open({str(pipe)!r}, 'w') as file: print(os.getpid(), file=file)\nsignal.pause()"
     (library / "pandas.py").write_text(source)
     monkeypatch.setenv("PYTHONPATH", str(library), prepend=os.pathsep)
     path = notebook(tmp_path, "n = 1")
