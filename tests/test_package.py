@@ -46,7 +46,17 @@ LAYERS = [
         "parameters",
         "meters",
     ],
-    ["estimates", "quotas", "windows", "credentials", "recording", "notebooks", "reviews", "predictors"],
+    [
+        "kernel_engines",
+        "estimates",
+        "quotas",
+        "windows",
+        "credentials",
+        "recording",
+        "notebooks",
+        "reviews",
+        "predictors",
+    ],
     [
         "replies",
         "prompts",
