@@ -46,17 +46,7 @@ LAYERS = [
         "parameters",
         "meters",
     ],
-    [
-        "kernel_engines",
-        "estimates",
-        "quotas",
-        "windows",
-        "credentials",
-        "recording",
-        "notebooks",
-        "reviews",
-        "predictors",
-    ],
+    ["estimates", "quotas", "windows", "credentials", "recording", "notebooks", "reviews", "predictors"],
     [
         "replies",
         "prompts",
