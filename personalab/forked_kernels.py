@@ -58,8 +58,16 @@ _SOCKET_FOLDER_MAX = 50
 _START_SECONDS = 60.0
 _READY_SECONDS = 1.0
 _MESSAGE_BYTES = 10_000
-_CHANGES_NOTHING = {"PYTEST_CURRENT_TEST", "PWD", "OLDPWD", "SHLVL", "_"}
-"""Variables that no module looks at when it is imported, so that they need no parent of their own."""
+_CHANGES_NOTHING = {
+    "PERSONALAB_OUTPUTS",
+    "PYTEST_CURRENT_TEST",
+    "XDG_CACHE_HOME",
+    "PWD",
+    "OLDPWD",
+    "SHLVL",
+    "_",
+}
+"""Variables that no warm module looks at when it is imported, so that they need no parent of their own."""
 _ORDINARY = ["-m", "ipykernel_launcher"]
 
 

@@ -46,7 +46,17 @@ LAYERS = [
         "parameters",
         "meters",
     ],
-    ["estimates", "quotas", "windows", "credentials", "recording", "notebooks", "reviews", "predictors"],
+    [
+        "estimates",
+        "quotas",
+        "windows",
+        "credentials",
+        "recording",
+        "notebook_engines",
+        "notebooks",
+        "reviews",
+        "predictors",
+    ],
     [
         "replies",
         "prompts",
