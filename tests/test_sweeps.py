@@ -385,7 +385,7 @@ def test_in_other_processes(tmp_path: Path) -> None:
     ("options", "said"),
     [
         ({"jobs": 0}, "one job or more"),
-        ({"timeout": 0}, "a time limit above 0"),
+        ({"timeout": 0}, "in seconds above 0"),
         ({"engine": "forks"}, "did you mean 'fork'"),
         ({"parameters": {"temprature": 1}}, "did you mean 'temperature'"),
     ],
