@@ -59,7 +59,7 @@ class Preferences:
         decided = int((whole["ab"] != "tie").sum() + (whole["ba"] != "tie").sum())
         return cls(
             comparisons=table,
-            strengths=_strengths(whole, names, image),
+            strengths=strengths_df(whole, names, image),
             flip_rate=float((whole["ab"] != whole["ba"]).mean()) if len(whole) else None,
             first_share=first / decided if decided else None,
             first_share_interval=stats.wilson_interval(first, decided) if decided else None,
@@ -122,7 +122,7 @@ FLIP_RATE_HIGH = 0.4
 """Above this share of changed answers a judge is called a poor one; good ones have 0.35 in published comparisons."""
 
 
-def _strengths(whole: pd.DataFrame, names: Sequence[Any], image: str) -> pd.DataFrame:
+def strengths_df(whole: pd.DataFrame, names: Sequence[Any], image: str) -> pd.DataFrame:
     """One row a condition, the strongest first."""
     import pandas as pd
 

@@ -68,6 +68,7 @@ OTHERS = {
         "languages": ["中文", "English"],
         "replicates": 1,
     },
+    "07_review_tweets": {"images": [HAT, TIE], "temperatures": [0.2, 1.4]},
 }
 
 
