@@ -28,12 +28,15 @@ import socket
 import sys
 import sysconfig
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
 _PR_SET_PDEATHSIG = 1
 _NO_WARNING = "PYDEVD_DISABLE_FILE_VALIDATION"
 """With it debugpy does not warn of frozen modules when it is imported; in a kernel nobody sees that warning."""
+_SAFE_THREADS = {"jemalloc_bg_thd"}
+"""pyarrow's allocator, which sees to itself before and after a fork; in a child it does without the thread."""
 _TRIAL_CELL = "from IPython.display import HTML, display; display(HTML('')); print(); 0"
 
 
@@ -74,9 +77,9 @@ def warm_up(folder: Path, modules: list[str]) -> None:
     for module in needed:
         _import(module)
     del os.environ[_NO_WARNING]
-    # OpenBLAS ends its threads before a fork, so only now can they be counted.
-    if (threads := len(os.listdir("/proc/self/task"))) > 1:  # noqa: PTH208
-        raise RuntimeError(f"importing {', '.join(modules)} left {threads - 1} threads running")
+    # OpenBLAS ends its threads before a fork, so only now can they be told.
+    if left := _threads() - _SAFE_THREADS:
+        raise RuntimeError(f"importing {', '.join(modules)} left threads running: {', '.join(sorted(left))}")
     gc.collect()
     gc.freeze()  # else each collection in a kernel would copy the pages it shares with this process
 
@@ -126,7 +129,7 @@ class Warm:
         line, orders = socket.socket(fileno=handles[0]), handles[1]
         parent = os.getpid()
         try:
-            child = os.fork()
+            child = _fork()
         except OSError as error:  # no memory or too many processes: this kernel fails, the others go on
             _tell(line, problem=error.strerror)
             line.close()
@@ -211,7 +214,7 @@ def _loaded_by_a_kernel(folder: Path) -> list[str]:
     """What a kernel loads until its first cell has run; learned from a child that is thrown away."""
     reading, writing = os.pipe()
     parent = os.getpid()
-    child = os.fork()
+    child = _fork()
     if child == 0:
         _die_with(parent)
         before = set(sys.modules)
@@ -240,6 +243,18 @@ def _tell(line: socket.socket, **news: object) -> None:
         BrokenPipeError, ConnectionResetError
     ):  # nobody listens any more, which is seen next
         line.send(json.dumps(news).encode())
+
+
+def _threads() -> set[str]:
+    """The names of this process's threads but the main one."""
+    tasks = [path for path in Path("/proc/self/task").iterdir() if path.name != str(os.getpid())]
+    return {(path / "comm").read_text().strip() for path in tasks}
+
+
+def _fork() -> int:
+    with warnings.catch_warnings():  # Python 3.12 warns of any thread, also of those that are safe
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
 
 
 def _import(module: str) -> None:
