@@ -56,6 +56,17 @@ def printed(node: Any, cell: int = -1) -> str:
     return "".join(output.get("text", "") for output in node.cells[cell].outputs)
 
 
+def joined(outputs: list[Any]) -> list[Any]:
+    """Outputs with what was printed in one piece; into how many messages it falls is a matter of time."""
+    whole: list[Any] = []
+    for output in outputs:
+        if whole and "text" in output and whole[-1].get("name") == output.name:
+            whole[-1].text += output.text
+        else:
+            whole.append(output)
+    return whole
+
+
 def without_times(node: Any) -> list[str]:
     """A notebook without what differs between any two runs: times, ids of processes and models, paths of the file."""
     for part in (node, *node.cells):
@@ -63,6 +74,8 @@ def without_times(node: Any) -> list[str]:
         part.metadata.pop("execution", None)
         for name in ("start_time", "end_time", "duration", "output_path"):
             part.metadata.papermill.pop(name, None) if "papermill" in part.metadata else None
+    for cell in node.cells:
+        cell["outputs"] = joined(cell.get("outputs", []))
     for kept in node.metadata.get("widgets", {}).values():
         kept["state"] = sorted(kept["state"].values(), key=lambda model: str(model["model_name"]))
     text = re.sub(r"ipykernel_\d+", "ipykernel_N", json.dumps(node, indent=1))
