@@ -97,6 +97,7 @@ function tweet(item, portraits) {
 function render({ model, el }) {
   const root = make("div", "personalab-review asleep");
   root.tabIndex = 0;
+  root.setAttribute("aria-label", "review");
   root.dataset.lmSuppressShortcuts = "true"; // JupyterLab takes single keys for itself otherwise
   const bar = make("div", "bar");
   const message = make("div", "message");
@@ -147,7 +148,7 @@ function render({ model, el }) {
     timers.forEach(clearTimeout);
     pending.sent = -LOST;
     root.classList.remove("saving");
-    if (!awake) return say("No kernel runs this review: run this cell to go on with it.");
+    if (!awake) return say("No kernel answers for this review: run this cell to go on with it.");
     say("The kernel does not answer: this act is not saved" + (kept ? `, nor the ${kept} after it` : "") +
       ". If it is busy, wait; if it was restarted, run this cell again.", true);
   }

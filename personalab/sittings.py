@@ -110,7 +110,7 @@ class Sitting(ABC):
 
     def _blind(self, item: str) -> bool:
         """Whether the rater has decided on it without ever having asked for its condition."""
-        before = self.file.decided().get(item)
+        before = self.file.newest(item)
         return item not in self._revealed and (before is None or before.blind)
 
     def _seconds_left(self, remaining: int) -> float | None:
