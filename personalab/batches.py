@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from personalab.batch_rows import COLUMNS, Contents, Row, Rows, State
-from personalab.config import BATCH_NOTES_MAX
+from personalab.config import BATCH_NOTES_MAX, MEMORY_ROWS
 from personalab.errors import CardInvalid, ImageError, PersonalabError
 from personalab.files import clear_parts
 from personalab.images import each_image, read_image
 from personalab.loops import as_finished
+from personalab.memory import give_back
 from personalab.pool import LLMPool
 from personalab.progress import Tally, watch
 from personalab.records import PoolCounts, Usage
@@ -275,6 +276,8 @@ class Batch:
     async def _save(self, image: _Image, run: Run, note: str | None) -> Run:
         row = await self._saved(made_row, run, self.folder, self._maker.pool, str(image.path), note)
         self._ended_with(replace(row, place=image.place))
+        if len(self.rows) % MEMORY_ROWS == 0:
+            await self._saved(give_back)
         return run
 
     async def _saved(self, work: Callable[..., Result], *args: Any) -> Result:

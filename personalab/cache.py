@@ -30,7 +30,8 @@ CacheMode = Literal["use", "refresh", "replay", "off"]
 
 def identity(request: Request, model: str, provider: str) -> JsonObject:
     """What decides the answer, readable: whose model, the messages with pictures by content, sampling, schema, replicate."""
-    return {
+    kind = {} if request.kind == "chat" else {"kind": request.kind}
+    return kind | {
         "version": CACHE_VERSION,
         "provider": provider,
         "model": model,

@@ -43,6 +43,12 @@ class Figure:
 
         return bytes(vl_convert.vegalite_to_png(self.chart.to_json(), scale=2))
 
+    def svg(self) -> str:
+        """The chart as an SVG, for a page."""
+        import vl_convert
+
+        return str(vl_convert.vegalite_to_svg(self.chart.to_json()))
+
 
 def timeline(runs: Runs) -> Figure:
     """When each stage ran: one bar a stage, seconds since its run began; a row of bars for each run."""

@@ -58,7 +58,7 @@ def problems(
     return [
         *_few_pairs(contrasts, alpha, units),
         *_missing(cells, units),
-        *_failing(levels),
+        *_failing(rows, by, units, replicates),
         *_constant(values),
         *([] if across else _replicates(rows, values, levels, by, units, replicates)),
         *_mixed(rows, by),
@@ -97,13 +97,18 @@ def _missing(cells: pd.DataFrame, units: list[str]) -> list[str]:
     ]
 
 
-def _failing(levels: pd.DataFrame) -> list[str]:
-    if levels["n_failed"].isna().any() or not len(levels):
+def _failing(rows: pd.DataFrame, by: str, units: list[str], replicates: list[str]) -> list[str]:
+    """Failures by level. Each cell counts once: a failed one has one row, where one that is done has one a tweet."""
+    failed = failures(rows)
+    if failed is None:
         return []
-    shares = levels["n_failed"] / levels["n_rows"]
+    cells = (
+        failed.astype(float).groupby([rows[each] for each in (by, *units, *replicates)], observed=True).mean()
+    )
+    shares = cells.groupby(level=0, observed=True).mean()
     if shares.max() - shares.min() <= FAILURE_GAP:
         return []
-    shown = ", ".join(f"{level}: {share:.0%}" for level, share in zip(levels["level"], shares, strict=True))
+    shown = ", ".join(f"{level}: {share:.0%}" for level, share in shares.items())
     return [f"failures differ between levels ({shown}); what is compared are the survivors"]
 
 

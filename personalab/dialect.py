@@ -40,7 +40,9 @@ class Dialect(Record):
     mode_certain: bool = True
 
     def body(self, request: Request, model: str) -> JsonObject:
-        """The JSON body of a chat-completions request."""
+        """The JSON body of a request."""
+        if request.kind == "embedding":
+            return {"model": model, "input": request.messages[0].text}
         body: JsonObject = {"model": model, "messages": self._messages(request)}
         for name in _SAMPLING:
             value = getattr(request.sampling, name)

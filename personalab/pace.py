@@ -18,6 +18,8 @@ from filelock import FileLock
 _MINUTE = 60.0
 _LATE_SECONDS = 0.05
 """So much later than its time a request may go without those behind it going later too: timers are late."""
+_SPARE = 1.01
+"""Two requests do not take equally long to the endpoint, so they go a little further apart than they must."""
 _DEBT_SECONDS_MAX = 120.0
 """However much was taken before, the next goes after this."""
 _STATE = struct.Struct("<dd")
@@ -38,8 +40,8 @@ class Pace:
         file: Path | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._request_seconds = _MINUTE / requests_per_minute if requests_per_minute else 0.0
-        self._token_seconds = _MINUTE / tokens_per_minute if tokens_per_minute else 0.0
+        self._request_seconds = _SPARE * _MINUTE / requests_per_minute if requests_per_minute else 0.0
+        self._token_seconds = _SPARE * _MINUTE / tokens_per_minute if tokens_per_minute else 0.0
         self._file = file
         self._clock = clock
         self._lock = threading.Lock()

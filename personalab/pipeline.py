@@ -165,7 +165,7 @@ class Pipeline:
         if run.outputs.get(stage) not in (None, record.output):
             records = self._without_dependents(records, stage)
         ordered = {each.name: records[each.name] for each in self.stages if each.name in records}
-        return _counted(run.model_copy(update={"stages": ordered | records, "seconds": record.ended}))
+        return run.model_copy(update={"stages": ordered | records, "seconds": record.ended})
 
     async def _with_pixels(self, run: Run) -> Run:
         """A loaded run has its picture's hash; the pixels are in the portrait beside it."""
@@ -213,7 +213,7 @@ class Pipeline:
             AccessRefused: key, model or quota: nothing could succeed.
         """
         kept = self.kept(run.brief, earlier) if earlier and earlier.replicate == run.replicate else {}
-        return _counted(await self.go_on(run.model_copy(update={"stages": kept}), on_stage))
+        return await self.go_on(run.model_copy(update={"stages": kept}), on_stage)
 
     async def go_on(self, run: Run, on_stage: OnStage | None = None) -> Run:
         """A run through the stages it lacks, its card not weighed. `seconds` are those of these stages.
@@ -401,11 +401,6 @@ def _skipped(stage: Stage, need: str, now: float) -> StageRecord:
         stage=stage.name, status="skipped", prompt=stage.prompt.name, prompt_sha256=stage.prompt.sha256,
         error=error, started=round(now, 6), ended=round(now, 6),
     )  # fmt: skip
-
-
-def _counted(run: Run) -> Run:
-    """With the tokens of its card, if it has one."""
-    return run if run.status == "failed" else run.model_copy(update={"card_tokens": run.card.token_counts()})
 
 
 def _opened(image: Path | str | bytes) -> tuple[str, Picture]:

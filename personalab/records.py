@@ -115,11 +115,13 @@ class Schema(Record):
 class Request(Record):
     """What is asked of a model. `replicate` asks the same again on purpose.
 
-    `stage` is a label. `rank` is how many requests follow one another from here, this one included: where several
+    `stage` is a label. `kind` says whether text is asked for, or the vector of one text (the reply's text is then a JSON
+    list of numbers). `rank` is how many requests follow one another from here, this one included: where several
     wait for a place in flight the longest chain goes first, so that a batch ends soonest.
     """
 
     stage: str
+    kind: Literal["chat", "embedding"] = "chat"
     model: str | None = None
     messages: tuple[Message, ...]
     sampling: SamplingParams = SamplingParams()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from filelock import FileLock, Timeout
-from pydantic import ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
+from pydantic import ConfigDict, Field, SerializeAsAny, ValidationError, computed_field, model_validator
 
 from personalab.card_checks import require_valid
 from personalab.cards import CharacterCard
@@ -103,7 +103,6 @@ def _stored_output(stage: str, data: JsonObject) -> StageOutput:
 class Run(Record):
     """One image or description on its way to one card.
 
-    `card_tokens` counts the card's tokens by field, with `permanent` and `total` (estimates, see `tokens`).
     `portrait` is the picture as PNG bytes; it is not stored in the run file, but in the persona's PNG. `source` is the
     image's path and `file_sha256` the hash of its bytes: by them a run is tied to its image.
     """
@@ -118,8 +117,23 @@ class Run(Record):
     stages: dict[str, StageRecord] = Field(default_factory=dict)
     begun: str = ""
     seconds: float = 0.0
-    card_tokens: dict[str, int] = Field(default_factory=dict)
     portrait: bytes | None = Field(default=None, exclude=True, repr=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_counts(cls, data: Any) -> Any:
+        """A run file holds what is counted, for whoever reads it; here it is counted again."""
+        return (
+            {name: value for name, value in data.items() if name != "card_tokens"}
+            if isinstance(data, dict)
+            else data
+        )
+
+    @computed_field(repr=False)  # type: ignore[prop-decorator]
+    @property
+    def card_tokens(self) -> dict[str, int]:
+        """The card's tokens by field, with `permanent` and `total` (estimates, see `tokens`); none without a card."""
+        return {} if self.status == "failed" else self.card.token_counts()
 
     @property
     def outputs(self) -> Mapping[str, StageOutput]:

@@ -68,7 +68,7 @@ class WireReply(Record):
 
 
 class Transport(Protocol):
-    """Carries one chat-completions body to a provider."""
+    """Carries the body of one request to a provider: a chat completion, or with `input` an embedding."""
 
     endpoint: str
 
@@ -78,13 +78,12 @@ class Transport(Protocol):
 
 
 class OpenAITransport:
-    """Speaks OpenAI's chat-completions protocol to one address."""
+    """Speaks OpenAI's protocol to one address: chat completions and embeddings."""
 
     def __init__(
         self, endpoint: str, api_key: SecretStr | None, timeout_seconds: float = TIMEOUT_SECONDS
     ) -> None:
         self.endpoint = endpoint.rstrip("/")
-        self._url = f"{self.endpoint}/chat/completions"
         self._key = api_key or SecretStr("no-key")
         self._timeout_seconds = timeout_seconds
 
@@ -92,7 +91,7 @@ class OpenAITransport:
         return f"OpenAITransport({self.endpoint!r})"
 
     async def send(self, body: JsonObject, headers: Mapping[str, str]) -> WireReply:
-        """The reply to a chat-completions body.
+        """The reply to a body.
 
         Raises:
             ProviderError: of the kind that says what happened; never any other library's error.
@@ -100,7 +99,9 @@ class OpenAITransport:
         import aiohttp
 
         model = str(body.get("model"))
-        client = await client_of(self._url, self._key)
+        embedding = "input" in body
+        url = f"{self.endpoint}/{'embeddings' if embedding else 'chat/completions'}"
+        client = await client_of(url, self._key)
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 answer = await client.post(orjson.dumps(body), headers)
@@ -116,12 +117,13 @@ class OpenAITransport:
             raise _from_status(answer, self.endpoint, model, self._key)
         try:
             quotas = quotas_in(answer.headers)
-            return _wire_reply(answer.content, model, self._key, quotas)
+            read = _vector_reply if embedding else _wire_reply
+            return read(answer.content, model, self._key, quotas)
         except (ValueError, KeyError, IndexError, TypeError, AttributeError):
             said = _short(answer.content.decode("utf-8", "replace"), self._key)
         # A gateway's page, an error in a 200, a body cut off: the same request may fare better.
         raise ProviderUnreachable(
-            f"{self.endpoint}: answered {answer.status} with something that is no chat completion: {said}",
+            f"{self.endpoint}: answered {answer.status} with something that is no {'embedding' if embedding else 'chat completion'}: {said}",
             endpoint=self.endpoint,
             model=model,
             status=answer.status,
@@ -139,6 +141,20 @@ def _wire_reply(content: bytes, model: str, key: SecretStr, quotas: tuple[Quota,
         finish_reason=_without(key, str(choice.get("finish_reason") or "stop")),
         usage=Usage(input_tokens=usage.get("prompt_tokens"), output_tokens=usage.get("completion_tokens")),
         refusal=_without(key, message.get("refusal") or "") or None,
+        quotas=quotas,
+    )
+
+
+def _vector_reply(content: bytes, model: str, key: SecretStr, quotas: tuple[Quota, ...]) -> WireReply:
+    data = json.loads(content)
+    vector = [float(number) for number in data["data"][0]["embedding"]]
+    if not vector:
+        raise ValueError("an empty vector")
+    return WireReply(
+        text=json.dumps(vector),
+        model=_without(key, str(data.get("model") or model)),
+        finish_reason="stop",
+        usage=Usage(input_tokens=(data.get("usage") or {}).get("prompt_tokens"), output_tokens=0),
         quotas=quotas,
     )
 

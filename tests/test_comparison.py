@@ -263,6 +263,17 @@ def test_warnings(frame: pd.DataFrame, warned: str) -> None:
     assert warned in str(found)
 
 
+def test_failed_cells_count_as_cells() -> None:
+    """Two failed cells of eight are a quarter, though each has one row and a cell that is done has eight."""
+    done = scored(np.repeat(TABLE[:, :2, None], 2, axis=2))
+    tweets = pd.concat([done] * 8).assign(error=None)
+    lost = (tweets["level"] == 1) & tweets["image"].isin(["image 000", "image 001"])
+    failed = tweets[lost].drop_duplicates(["image", "replicate"]).assign(error="no", value=np.nan)
+    found = compare(pd.concat([tweets[~lost], failed]), by="level", metric="value")
+    assert any("failures differ between levels (0: 0%, 1: 25%)" in text for text in found.warnings)
+    assert found.levels["n_failed"].tolist() == [0, 4]
+
+
 def test_nothing_to_warn_of() -> None:
     """Good data are not warned of."""
     table = np.stack([TABLE, TABLE + 0.01], axis=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from personalab.errors import ConfigError, KeyRefused, PromptError
 from personalab.experiments import Experiment
 from personalab.frames import conditions_df, runs_df, stages_df, texts_df, tweets_df
 from personalab.grids import grid
+from personalab.images import open_picture
 from personalab.offline.writer import write
 from personalab.prices import Price
 from personalab.prompts import PromptTemplate, stage_prompt
@@ -240,19 +242,19 @@ async def test_a_refused_key_stops_it(provider: ScriptedProvider, scripted: Pipe
 
 async def test_nothing_is_sent_after_it_stopped(provider: ScriptedProvider, scripted: Pipeline) -> None:
     """Images that were begun ahead are let go of as well, even while somebody holds the error."""
-    held = asyncio.Event()
-    asked: list[str] = []
+    first = base64.b64encode(open_picture(EIGHT[0]).data).decode()
+    begun, never = asyncio.Event(), asyncio.Event()
 
     async def wait(body: dict[str, Any]) -> None:
-        asked.append(stage_of(body))
-        if stage_of(body) == "core_persona" and len(asked) > 1:
-            await held.wait()  # the other images are still at stage 1 when the key is refused
+        if stage_of(body) == "core_persona" and first not in str(body):
+            begun.set()
+            await never.wait()  # still at stage 1 when the key is refused
+        await begun.wait()
 
     provider.wait = wait
     provider.script = lambda body: failure(401) if stage_of(body) == "social_network" else write(body)
-    experiment = Experiment(scripted, HOT_AND_COLD, EIGHT, window=2)
     with pytest.raises(KeyRefused) as caught:
-        await experiment.run()
+        await Experiment(scripted, HOT_AND_COLD, EIGHT, window=2).run()
     assert scripted.pool.in_flight == scripted.pool.waiting == 0
     assert caught.value.__traceback__ is not None
 

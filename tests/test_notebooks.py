@@ -62,6 +62,12 @@ OTHERS = {
     "03_compare_temperatures": {"images": [HAT, TIE], "temperatures": [0.2, 1.4], "replicates": 2},
     "04_batch_personas": {"images": [HAT, TIE], "max_concurrent": 3},
     "05_calendar_and_tweets": {"images": [TIE], "month": "2027-02", "holidays": "CN", "count": 3},
+    "06_sweep": {
+        "notebook": str(NOTEBOOKS[0].with_name("03_compare_temperatures.ipynb")),
+        "images": [HAT, TIE],
+        "languages": ["中文", "English"],
+        "replicates": 1,
+    },
     "07_review_tweets": {"images": [HAT, TIE], "temperatures": [0.2, 1.4]},
 }
 

@@ -25,6 +25,7 @@ from personalab.offline.damage import damaged
 from personalab.offline.door import Door
 from personalab.offline.faults import Faults
 from personalab.offline.ledger import Ledger, LedgerBook
+from personalab.offline.vectors import embedded
 from personalab.offline.wire import (
     MODEL,
     Answer,
@@ -157,6 +158,7 @@ def application(faults: Faults, book: LedgerBook) -> web.Application:
     service = _Service(faults, book)
     app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[_errors_as_json])
     app.router.add_post("/v1/chat/completions", service.chat_completions)
+    app.router.add_post("/v1/embeddings", service.embeddings)
     app.router.add_get("/v1/models", service.list_models)
     return app
 
@@ -201,6 +203,19 @@ class _Service:
     async def list_models(self, request: web.Request) -> web.Response:
         self._door.check_key(request.headers.get("Authorization", ""))
         return _json(models(self._faults.models or (MODEL,)))
+
+    async def embeddings(self, request: web.Request) -> web.Response:
+        count, status = self._book.arrive(), None
+        try:
+            self._door.check_key(request.headers.get("Authorization", ""))
+            body = read_json(await request.read())
+            self._book.read("embedding", body)
+            response = _json(embedded(body))
+            await asyncio.sleep(self._faults.seconds("embedding", count))
+            status = response.status
+            return response
+        finally:
+            self._book.leave(status)
 
     async def chat_completions(self, request: web.Request) -> web.StreamResponse:
         count, status = self._book.arrive(), None
