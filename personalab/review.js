@@ -70,7 +70,7 @@ function avatar(item, portraits) {
     picture.src = source;
     return picture;
   }
-  return make("div", "avatar", Array.from(item.persona)[0].toUpperCase());
+  return make("div", "avatar", (item.persona.match(/[\p{L}\p{N}]/u)?.[0] ?? "?").toUpperCase());
 }
 
 function tweet(item, portraits) {
