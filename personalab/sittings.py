@@ -277,9 +277,11 @@ def marked(text: str) -> list[tuple[str, str]]:
 
 
 def portrait_name(row: pd.Series[Any]) -> str:
-    """The file that a tweet's portrait would be, beside its card; empty if the frame does not say."""
+    """The file that a tweet's portrait would be, beside its card; empty if the frame says neither card, run nor image."""
     card = cell(row.get("card"))
-    return Path(card).stem + ".png" if card else ""
+    made = cell(row.get("run")) or cell(row.get("image"))
+    name = Path(card).stem if card else f"{made}_persona" if made else ""
+    return f"{Path(name).name}.png" if name else ""
 
 
 def portrait(path: Path) -> str:

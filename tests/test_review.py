@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from conftest import PORTRAITS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -146,6 +147,18 @@ def test_the_table_beside_it_is_escaped(frame: pd.DataFrame, tmp_path: Path) -> 
     assert "<i>" not in table
     assert "1 of 8 decided" in table
     assert ">keep<" in table
+
+
+def test_portraits(frame: pd.DataFrame, tmp_path: Path) -> None:
+    """Beside the card, or the image it was made from; never outside the folder; none is no error."""
+    for column, value, folder in (
+        ("card", "felt_hat_persona.json", PORTRAITS),
+        ("run", "felt_hat", PORTRAITS),
+        ("card", "../../data/portraits/felt_hat.json", PORTRAITS / "nothing"),
+    ):
+        shown = review(frame.assign(**{column: value}), rater="a", folder=tmp_path, portraits=folder)
+        assert any(shown.portraits.values()) == (folder == PORTRAITS)
+        assert all(url.startswith("data:image/") for url in shown.portraits.values() if url)
 
 
 def test_rows_without_a_text_are_left_out(frame: pd.DataFrame, tmp_path: Path) -> None:
