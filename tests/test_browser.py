@@ -194,6 +194,22 @@ def test_hostile_text_shows_as_text(folder: Path, address: str, chromium: Any) -
     )
 
 
+def test_typed_without_waiting(folder: Path, address: str, chromium: Any) -> None:
+    """Keys, a note and tags typed in one go: what belongs into a box decides nothing."""
+    name = notebook(folder, "typed", tweets(10), "review(frame, 'typed', rater='anna', blind=False)")
+    page = Page(chromium, address, name)
+    page.run()
+    focus(page)
+    for key in ["k", "n", *"reject this k r 5", "Enter", "r", "t", *"kr, 1", "Enter", "5", "r"]:
+        page.page.keyboard.press(key if key != " " else "Space")
+    page.page.locator(".count", has_text="3 of 10").wait_for()
+    said = [(line["action"], line[line["action"]]) for line in lines(folder, "typed")]
+    assert said == [
+        ("verdict", "keep"), ("note", "reject this k r 5"), ("verdict", "reject"), ("tags", ["kr", "1"]), ("rating", 5),
+        ("verdict", "reject"),
+    ]  # fmt: skip
+
+
 def test_by_mouse(folder: Path, address: str, chromium: Any) -> None:
     """Buttons do what keys do; search and filter find; a page of a feed is decided in place; the condition only on request."""
     name = notebook(folder, "mouse", tweets(120), "review(frame, 'mouse', rater='anna')")
