@@ -58,7 +58,9 @@ class Rows:
         self._packed.extend([None] * (row.place + 1 - len(self._packed)))
         # Not orjson: it leaves its bytes in blocks of 1 KB on the heap, and ten thousand of them pinned 50 MB.
         values = [getattr(row, name) for name in FIELDS]
-        self._packed[row.place] = json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode()
+        self._packed[row.place] = json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode(
+            "utf-8", "surrogatepass"
+        )
         self.states[row.state] += 1
 
     def __contains__(self, row: object) -> bool:

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from personalab.batch_rows import COLUMNS, Contents, Row, Rows, State
 from personalab.config import BATCH_NOTES_MAX, MEMORY_ROWS
 from personalab.errors import CardInvalid, ImageError, PersonalabError
-from personalab.files import clear_parts
+from personalab.files import check_writable, clear_parts
 from personalab.images import each_image, read_image
 from personalab.loops import as_finished
 from personalab.memory import give_back
+from personalab.names import path_text
 from personalab.pool import LLMPool
 from personalab.progress import Tally, watch
 from personalab.records import PoolCounts, Usage
@@ -57,6 +58,16 @@ class _Image:
     path: Path
     file_sha256: str
     error: ImageError | None = None
+
+    @property
+    def name(self) -> str:
+        """As rows have it."""
+        return path_text(self.path)
+
+    @property
+    def source(self) -> str:
+        """As run files have it."""
+        return path_text(self.path.absolute())
 
 
 class Batch:
@@ -97,6 +108,7 @@ class Batch:
         self._began = time.monotonic()
         self._stages_done = 0
         self._contents = Contents()
+        self._writable = False
 
     def __aiter__(self) -> AsyncIterator[Run]:
         return self._runs()
@@ -170,7 +182,7 @@ class Batch:
             self._taking = None  # only now: an interrupt while it was read loses no image
             if not image.error and (same_as := self._contents.first(image.file_sha256, place)) != place:
                 self._seen(image)
-                self._ended_with(Row(place, str(path), "duplicate", same_as=same_as))
+                self._ended_with(Row(place, image.name, "duplicate", same_as=same_as))
                 continue
             yield image
 
@@ -192,11 +204,14 @@ class Batch:
     async def _worked(self, image: _Image) -> Run | None:
         stored, earlier, failed = await asyncio.to_thread(self._earlier, image)
         if self._retry_failed and failed is None and (earlier is None or earlier.status == "done"):
-            row = Row(image.place, str(image.path), "left", run=earlier.name if earlier else "")
+            row = Row(image.place, image.name, "left", run=earlier.name if earlier else "")
             self._ended_with(row if earlier is None else _told(row, earlier, stored))
             return None
         if earlier and stored and not self._force and self._whole(image, earlier, stored):
             return await self._keep(image, earlier, stored, failed)
+        if not self._writable:  # asked only now: a folder whose personas are all kept need not be
+            await asyncio.to_thread(check_writable, self.folder)
+            self._writable = True
         try:
             run = await self._checked(image, await self._begun(image))
         except ImageError as error:
@@ -216,18 +231,18 @@ class Batch:
         run = await self._checked(image, earlier)
         if run is None:
             return None
-        if run.source != (source := str(image.path.absolute())):
-            run = run.model_copy(update={"source": source})
+        if run.source != image.source:
+            run = run.model_copy(update={"source": image.source})
             stored = await self._saved(run.save, self.folder)
         if failed:
             await asyncio.to_thread(failed.unlink, missing_ok=True)
-        self._ended_with(_told(Row(image.place, str(image.path), "kept"), run, stored))
+        self._ended_with(_told(Row(image.place, image.name, "kept"), run, stored))
         return run
 
     def _earlier(self, image: _Image) -> tuple[SavedRun | None, Run | None, Path | None]:
         """Where the image's run lies, the run, and where its failed one lies."""
         name = self._maker.failed(image.path, ImageError("", "")).name
-        where = (self.folder, name, str(image.path.absolute()), image.file_sha256)
+        where = (self.folder, name, image.source, image.file_sha256)
         stored, failed = find_run(*where), find_failed(*where)
         if stored is None:
             return None, None, failed
@@ -259,7 +274,7 @@ class Batch:
         self._seen(image)
         if same_as == image.place:
             return run
-        self._ended_with(Row(image.place, str(image.path), "duplicate", same_as=same_as))
+        self._ended_with(Row(image.place, image.name, "duplicate", same_as=same_as))
         return None
 
     def _ended_with(self, row: Row) -> None:
@@ -274,7 +289,7 @@ class Batch:
         return f"settings have changed: {'; '.join(changes[:BATCH_NOTES_MAX])}{more}"
 
     async def _save(self, image: _Image, run: Run, note: str | None) -> Run:
-        row = await self._saved(made_row, run, self.folder, self._maker.pool, str(image.path), note)
+        row = await self._saved(made_row, run, self.folder, self._maker.pool, image.name, note)
         self._ended_with(replace(row, place=image.place))
         if len(self.rows) % MEMORY_ROWS == 0:
             await self._saved(give_back)

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from personalab.calendars import Calendar
 from personalab.errors import OutputError
-from personalab.files import write_whole
+from personalab.files import check_writable, write_whole
 from personalab.names import slug
 from personalab.records import explain
 
@@ -30,7 +30,11 @@ def load_calendar(path: Path | str) -> Calendar:
         return Calendar.model_validate(json.loads(path.read_bytes()))
     except ValidationError as error:
         raise OutputError(f"{path} is no whole calendar: {explain(error)}; mend it there") from error
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise OutputError(
+            f"calendar {path} cannot be read: {error.strerror or error}; plan one with personalab calendar"
+        ) from error
+    except ValueError as error:
         raise OutputError(f"{path} cannot be read as a calendar: {error}; mend or remove it") from error
 
 
@@ -53,7 +57,7 @@ def merge_calendar(folder: Path, calendar: Calendar, *, replace: bool = False) -
     Raises:
         OutputError: the folder cannot be written, or the calendar that is there cannot be read.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    check_writable(folder)
     with _locked(folder / "names"):
         path = calendar_path(folder, calendar)
         if not path.exists():  # so that the name is taken

@@ -60,6 +60,18 @@ def write_new(paths: Iterable[Path], content: bytes) -> Path:
     raise OutputError(f"cannot write {path}: every name is taken")
 
 
+def check_writable(folder: Path) -> None:
+    """Make a folder and write into it: better before something is paid for than when there is a result to keep.
+
+    Raises:
+        OutputError: the folder cannot be made or written.
+    """
+    try:
+        _part(folder, b"").unlink()
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
+
+
 def clear_parts(folder: Path) -> None:
     """Remove what killed processes left half written, once it is old enough to be nobody's."""
     for part in folder.glob(f".*{_PART}"):

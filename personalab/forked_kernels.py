@@ -57,9 +57,18 @@ _SOCKET_FOLDER_MAX = 50
 """Characters of a folder in which sockets still get a path: 107 less what is below it."""
 _START_SECONDS = 60.0
 _READY_SECONDS = 1.0
+_END_SECONDS = 10.0
 _MESSAGE_BYTES = 10_000
-_CHANGES_NOTHING = {"PYTEST_CURRENT_TEST", "PWD", "OLDPWD", "SHLVL", "_"}
-"""Variables that no module looks at when it is imported, so that they need no parent of their own."""
+_CHANGES_NOTHING = {
+    "PERSONALAB_OUTPUTS",
+    "PYTEST_CURRENT_TEST",
+    "XDG_CACHE_HOME",
+    "PWD",
+    "OLDPWD",
+    "SHLVL",
+    "_",
+}
+"""Variables that no warm module looks at when it is imported, so that they need no parent of their own."""
 _ORDINARY = ["-m", "ipykernel_launcher"]
 
 
@@ -155,10 +164,9 @@ class ForkedKernel(LocalProvisioner):
         message = json.loads(said or "{}")
         if "process" not in message:
             await self.cleanup()
-            raise KernelError(
-                f"a forked kernel ended before it was ready (exit code {message.get('code')}), its error is on the terminal; "
-                "mend it, or try --engine papermill"
-            )
+            ended = f"it ended with exit code {message.get('code')}, its error is on the terminal"
+            problem = message.get("problem", ended)
+            raise KernelError(f"a kernel could not be forked: {problem}; mend it, or try --engine papermill")
         self.pid = self.pgid = message["process"]
         return self.connection_info
 
@@ -309,9 +317,8 @@ class WarmParent:
         with theirs, os.fdopen(handle, "wb") as file:
             file.write(json.dumps(orders).encode())
             file.flush()
-            with contextlib.suppress(
-                BrokenPipeError, ConnectionResetError
-            ):  # then nobody answers, which is heard
+            # Where the parent has died nobody answers, which is heard.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 socket.send_fds(self._control, [b"k"], [theirs.fileno(), handle])
         return line
 
@@ -369,7 +376,11 @@ def _socket_folder() -> str:
 def _end(control: socket.socket, process: subprocess.Popen[bytes], folder: Path, owner: int) -> None:
     control.close()
     if os.getpid() == owner:  # a fork's child only lets go of the socket
-        process.wait()
+        try:
+            process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
         shutil.rmtree(folder, ignore_errors=True)
 
 

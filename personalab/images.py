@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from personalab.config import PICTURE_BYTES_MAX, PICTURE_PIXELS_LARGE, PICTURE_PIXELS_MAX, PICTURE_SIDE_MAX
 from personalab.errors import ConfigError, ImageError
+from personalab.names import path_text
 from personalab.records import Picture
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def open_picture(source: Path | str | bytes, *, name: str = "", side_max: int = 
     Raises:
         ImageError: missing, empty, cut off, no image of a known format, or too many pixels; names the file.
     """
-    name = (name or "(bytes)") if isinstance(source, bytes) else str(source)
+    name = (name or "(bytes)") if isinstance(source, bytes) else path_text(source)
     return _picture(_pixels(read_image(source), name, side_max))
 
 
@@ -52,7 +53,7 @@ def read_image(source: Path | str | bytes) -> bytes:
     Raises:
         ImageError: missing, empty, too large, or no ordinary file; names the file.
     """
-    name = "(bytes)" if isinstance(source, bytes) else str(source)
+    name = "(bytes)" if isinstance(source, bytes) else path_text(source)
     if isinstance(source, bytes):
         data = source
     else:

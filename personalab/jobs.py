@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from personalab.calendar_files import calendar_path, find_calendars, load_calendar, merge_calendar
-from personalab.calendars import Calendar, Slot, days_of, months_beside
+from personalab.calendars import Calendar, Slot, days_of, month_of, months_beside
 from personalab.config import CALENDAR_PART_DAYS, WINDOW_SPARE
 from personalab.errors import AccessRefused, BudgetError, CardError, ConfigError, OutputError, PersonalabError
+from personalab.files import check_writable
 from personalab.loops import as_finished, numbered
 from personalab.personas import Persona, notice, open_persona
 from personalab.planner import Planner, chosen_slots
@@ -110,6 +111,8 @@ async def plan_calendars(
         there = await asyncio.to_thread(_calendar_there, folder, persona, month)
         standing = await asyncio.to_thread(_slots_beside, folder, persona, month)
         standing += there.slots if there and not replace else ()
+        if replace or there is None or there.missing:
+            await asyncio.to_thread(check_writable, folder)
         country = planner.country or (there.holidays if there else "")
         calendar = await replaced(planner, country=country).plan(persona, month, standing, answered)
         state: Literal["made", "kept"] = "made" if calendar.requests else "kept"
@@ -160,6 +163,7 @@ async def write_tweets(
     answers, wanted = 0, 0
     for card, calendar in matched:
         wanted += len(chosen_slots(open_persona(card), load_calendar(calendar), count))
+    await asyncio.to_thread(check_writable, Path(folder))
 
     def answered() -> None:
         nonlocal answers
@@ -211,9 +215,10 @@ def calendars_of(cards: Sequence[Path | str], folder: Path | str, month: str = "
     """The calendars of some personas in a folder, of one month, or the only one that each has.
 
     Raises:
-        ConfigError: a persona has none, or several and no month was given.
+        ConfigError: no month, or a persona has none, or several and no month was given.
     """
     found: list[Path] = []
+    month = month and month_of(month)
     for card in cards:
         persona = open_persona(card)
         paths = find_calendars(Path(folder), persona.identity, persona.name)

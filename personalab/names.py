@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import unicodedata
+from pathlib import Path
 
 CARD_NAME_CHARACTERS = 64
 CARD_NAME_BYTES = 200
@@ -36,6 +38,11 @@ def card_name_problem(name: str) -> str | None:
     if len(name) > CARD_NAME_CHARACTERS or len(name.encode("utf-8", "replace")) > CARD_NAME_BYTES:
         return f"the name must have at most {CARD_NAME_CHARACTERS} characters and {CARD_NAME_BYTES} bytes"
     return None
+
+
+def path_text(path: Path | str) -> str:
+    """A path as text that every file can hold: bytes that are no UTF-8 are written out, such as `\\xff`."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def slug(name: str) -> str:

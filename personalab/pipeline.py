@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -25,7 +24,7 @@ from personalab.config import WINDOW_SPARE
 from personalab.errors import AccessRefused, BudgetError, ConfigError, PersonalabError
 from personalab.images import open_picture, read_image
 from personalab.loops import first_error
-from personalab.names import slug
+from personalab.names import path_text, slug
 from personalab.pool import LLMPool
 from personalab.questions import find_question
 from personalab.records import Picture, Request
@@ -406,7 +405,7 @@ def _skipped(stage: Stage, need: str, now: float) -> StageRecord:
 def _opened(image: Path | str | bytes) -> tuple[str, Picture]:
     """The hash of an image file's bytes, and its picture."""
     data = read_image(image)
-    name = "" if isinstance(image, bytes) else str(image)
+    name = "" if isinstance(image, bytes) else path_text(image)
     return hashlib.sha256(data).hexdigest(), open_picture(data, name=name)
 
 
@@ -424,8 +423,7 @@ def _said(part: Difference) -> str:
 def _source(image: Path | str | bytes | None) -> str | None:
     if not isinstance(image, Path | str):
         return None
-    # A file name may hold bytes that are no text; a run file cannot.
-    return os.fsencode(Path(image).absolute()).decode("utf-8", "replace")
+    return path_text(Path(image).absolute())
 
 
 def _name_of(source: str | None, brief: Brief) -> str:

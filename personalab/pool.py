@@ -129,6 +129,7 @@ class LLMPool:
         self.max_concurrent = sum(one.max_concurrent for one in addresses)
         self.cache = Cache(Path(cache_dir) if cache_dir else settings.outputs / "cache", cache)
         self._asks_max = asks_max
+        self._warned = False
         self._flights: Flights[Reply] = Flights()
 
     def __repr__(self) -> str:
@@ -238,7 +239,9 @@ class LLMPool:
         try:
             await asyncio.to_thread(self.cache.put, key, what, stage, reply)
         except OutputError as error:  # a reply that was paid is not thrown away for it
-            warnings.warn(f"replies are not kept: {error}", NotKept, stacklevel=2)
+            if not self._warned:  # once, and not for each of thousands
+                self._warned = True
+                warnings.warn(f"replies are not kept: {error}", NotKept, stacklevel=2)
 
     async def _ask(self, request: Request, check: Check | None, keep: Keep) -> Reply:
         asked, usage, spans = request, Usage(), list[Span]()

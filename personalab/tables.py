@@ -193,7 +193,8 @@ def _print_card_tokens(rows: Iterable[Row]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    counted = {row.run: tokens for row in rows if (tokens := _stored(row).get("card_tokens"))}
+    # By the file's name: two images in different folders may have one name.
+    counted = {_stem(row): tokens for row in rows if (tokens := _stored(row).get("card_tokens"))}
     if not counted:
         return
     fields = [
@@ -220,8 +221,7 @@ def _stored(row: Row) -> dict[str, Any]:
 def _files(row: Row) -> dict[str, str]:
     if row.file is None:
         return {}
-    file = Path(row.file)
-    stem = file.name.rsplit("_", 1)[0]
+    file, stem = Path(row.file), _stem(row)
     names = {"run": f"{stem}_run.json", "card": f"{stem}_persona.json", "portrait": f"{stem}_persona.png"}
     paths = {kind: file.with_name(name) for kind, name in names.items()}
     if file.name.endswith("_run.json"):
@@ -229,9 +229,15 @@ def _files(row: Row) -> dict[str, str]:
     return {kind: str(path) for kind, path in paths.items() if path.is_file()}
 
 
+def _stem(row: Row) -> str:
+    """What the names of a persona's files begin with."""
+    return Path(row.file or "").name.rsplit("_", 1)[0]
+
+
 def _named(row: Row) -> str:
-    """The run's name; a duplicate has the name of its own file."""
-    return Path(row.image).name if row.state == "duplicate" or not row.run else row.run
+    """The run's name, in one line; a duplicate has the name of its own file."""
+    name = Path(row.image).name if row.state == "duplicate" or not row.run else row.run
+    return " ".join(name.split())
 
 
 def _state(row: Row) -> str:

@@ -41,7 +41,8 @@ def main() -> None:
     """Warm up, say so on the control socket, serve until it is hung up."""
     control = socket.socket(fileno=int(sys.argv[1]))
     folder, modules = Path(sys.argv[2]), sys.argv[3:]
-    sys.path.remove(str(Path(__file__).parent))  # kernels must not look for modules there
+    with contextlib.suppress(ValueError):  # not there under -P
+        sys.path.remove(str(Path(__file__).parent))  # kernels must not look for modules there
     before = dict(os.environ)
     _die_on_news(control, True)  # there is none before this process is warm but the end of whoever wants it
     try:
@@ -115,13 +116,22 @@ class Warm:
                     return kernel if kernel[1] >= 0 else None
 
     def _fork(self) -> tuple[socket.socket, int] | None:
-        message, handles, *_ = socket.recv_fds(self._control, 1, 2, socket.MSG_CMSG_CLOEXEC)
+        try:
+            message, handles, *_ = socket.recv_fds(self._control, 1, 2, socket.MSG_CMSG_CLOEXEC)
+        except ConnectionResetError:
+            message, handles = b"", []
         if not message:
             self._end()
             return self._control, -1
         line, orders = socket.socket(fileno=handles[0]), handles[1]
         parent = os.getpid()
-        child = os.fork()
+        try:
+            child = os.fork()
+        except OSError as error:  # no memory or too many processes: this kernel fails, the others go on
+            _tell(line, problem=error.strerror)
+            line.close()
+            os.close(orders)
+            return None
         if child == 0:
             _die_with(parent)
             os.setsid()
@@ -233,8 +243,8 @@ def _tell(line: socket.socket, **news: object) -> None:
 
 
 def _import(module: str) -> None:
-    # What cannot be imported here, as it is not installed or wants a kernel around it, is left to the kernels.
-    with contextlib.suppress(ImportError):
+    # What cannot be imported here, as it is not installed, broken, or wants a kernel around it, is left to the kernels.
+    with contextlib.suppress(Exception):
         importlib.import_module(module)
 
 

@@ -222,6 +222,24 @@ async def test_two_images_of_one_name(pipeline: Pipeline, tmp_path: Path) -> Non
     assert len(list(out.glob("*_run.json"))) == 2
 
 
+async def test_names_that_are_no_text(pipeline: Pipeline, tmp_path: Path) -> None:
+    """File names may hold any bytes: each image has a row, a run that says which it was, and is found again."""
+    good, other, broken = (
+        tmp_path / os.fsdecode(name) for name in (b"a\xff.png", b"a\xfe.png", b"b\xff.png")
+    )
+    for number, image in enumerate(pictures(tmp_path / "in", 2)):
+        image.rename((good, other)[number])
+    broken.write_bytes(b"no image")
+    out = tmp_path / "out"
+    frame = await pipeline.run_many([good, other, broken], out=out).finish()
+    assert list(frame["state"]) == ["made", "made", "failed"]
+    assert [Path(name).name for name in frame["image"]] == [r"a\xff.png", r"a\xfe.png", r"b\xff.png"]
+    sources = {load_run(path).source for path in out.glob("*_run.json")}
+    assert sources == {str(tmp_path / name) for name in (r"a\xff.png", r"a\xfe.png", r"b\xff.png")}
+    again = await Pipeline(LLMPool(cache="off")).run_many([good, other, broken], out=out).finish()
+    assert list(again["state"]) == ["kept", "kept", "failed"]
+
+
 async def test_a_moved_image_keeps_its_persona(pipeline: Pipeline, tmp_path: Path) -> None:
     """Another picture under its old path gets a name of its own, and the row of the moved one leads to its own card."""
     out = tmp_path / "out"
@@ -345,11 +363,11 @@ async def test_a_refused_key_stops_and_keeps(
 
 
 async def test_results_that_cannot_be_written_stop_the_batch(pipeline: Pipeline, tmp_path: Path) -> None:
-    """Nothing more is paid for when nothing can be kept."""
+    """Nothing is paid for when nothing can be kept."""
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="choose another folder"):
-        await pipeline.run_many(pictures(tmp_path / "in", 30), out=tmp_path / "file" / "x", window=2).finish()
-    assert pipeline.pool.counts.sent <= 40
+        await pipeline.run_many(pictures(tmp_path / "in", 30), out=tmp_path / "file" / "x").finish()
+    assert pipeline.pool.counts.sent == 0
 
 
 async def test_faulty_replies_end_as_whole_personas(tmp_path: Path) -> None:

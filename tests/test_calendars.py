@@ -26,7 +26,7 @@ from personalab.calendar_files import (
 )
 from personalab.calendars import Calendar, Slot, alike, days_of, holidays_in, months_beside, spread
 from personalab.errors import CardError, ConfigError, KeyRefused, OutputError, ReplyInvalid
-from personalab.jobs import find_cards, plan_calendars
+from personalab.jobs import find_cards, plan_calendars, write_tweets
 from personalab.offline.writer import write
 from personalab.personas import Persona, open_persona
 from personalab.planner import Planner
@@ -341,6 +341,22 @@ async def test_broken_calendars_are_named_before_anything_is_sent(
     with pytest.raises(OutputError) as told:
         await plan_calendars(scripted, cards, "2026-12", tmp_path / "c", replace=True)
     assert str(told.value).count("cannot be read as a calendar") == 2
+    assert provider.bodies == []
+
+
+async def test_a_folder_that_cannot_be_written_costs_nothing(
+    provider: ScriptedProvider, scripted: Planner, cards: list[Path], tmp_path: Path
+) -> None:
+    """Neither a month nor its tweets are asked for when they could not be kept."""
+    job = await plan_calendars(scripted, cards, "2026-12", tmp_path / "c")
+    (tmp_path / "file").write_text("")
+    provider.bodies.clear()
+    with pytest.raises(OutputError, match="choose another folder"):
+        await plan_calendars(scripted, cards, "2026-12", tmp_path / "file" / "x")
+    with pytest.raises(OutputError, match="choose another folder"):
+        await write_tweets(scripted, cards, [str(row.file) for row in job.rows], tmp_path / "file" / "x")
+    with pytest.raises(OutputError, match="choose another folder"):
+        merge_calendar(tmp_path / "file" / "x", load_calendar(str(job.rows[0].file)))
     assert provider.bodies == []
 
 

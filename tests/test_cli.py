@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -57,6 +58,22 @@ def test_json(tmp_path: Path) -> None:
     assert [Path(row["from"]).stem for row in rows] == ["silver_bun", "teal_turban"]
     assert all(Path(row["files"]["card"]).is_file() for row in rows)
     assert rows[0]["card_tokens"]["total"] > 0
+
+
+def test_two_images_of_one_name_both_have_their_lines(tmp_path: Path) -> None:
+    """In both tables, also where a name holds a line break."""
+    names = [tmp_path / "a" / "fa\nce.png", tmp_path / "b" / "fa\nce.png"]
+    for portrait, name in zip((TURBAN, BUN), names, strict=True):
+        name.parent.mkdir()
+        shutil.copy(portrait, name)
+    done = personalab("persona", *map(str, names))
+    assert done.returncode == 0, done.stderr
+    weighed = done.stdout.partition("tokens in the card")[2]
+    assert sum(line.strip().startswith("fa-ce") for line in weighed.splitlines()) == 2
+    duplicate = tmp_path / "c\nd.png"
+    shutil.copy(TURBAN, duplicate)
+    again = personalab("persona", *map(str, names), str(duplicate))
+    assert "c d.png: the same picture as" in again.stderr
 
 
 def test_one_persona_is_shown() -> None:

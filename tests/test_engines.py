@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,12 +30,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not forked_kernels.can_fork(), reason="kernels are forked on Linux only"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def same_environment(isolated: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One environment for all tests of this file, so that they share a warm parent."""
-    monkeypatch.delenv("XDG_CACHE_HOME")
 
 
 def notebook(folder: Path, *cells: str, kernel: str = "python3") -> Path:
@@ -262,6 +257,26 @@ def test_names_of_engines() -> None:
     ]
     with pytest.raises(ConfigError, match="unknown engine 'frok': did you mean 'fork'"):
         engine_name("frok")
+
+
+@pytest.mark.parametrize("first", ["personalab.engines", "papermill", "papermill.engines"])
+def test_papermill_finds_them_by_entry_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    """Whichever is imported first, as papermill imports what is installed while it is being imported itself."""
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    points = project["entry-points"]["papermill.engine"]
+    lines = ["[papermill.engine]", *(f"{name} = {point}" for name, point in points.items())]
+    installed = tmp_path / "installed-1.0.dist-info"
+    installed.mkdir()
+    (installed / "entry_points.txt").write_text("\n".join(lines))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    code = (
+        f"import {first}, papermill.engines as e; "
+        "print(sorted(name for name in e.papermill_engines._engines if name and 'personalab' in name))"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said == f"{sorted([FORK, SPAWN])}\n"
 
 
 def test_the_notebook_is_written_once(tmp_path: Path) -> None:

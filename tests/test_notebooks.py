@@ -80,13 +80,17 @@ def test_papermill_runs_them_with_other_parameters(
     """Another image and language; the output notebook shows that they were used, and holds no key."""
     import papermill
 
+    from personalab.engines import engine_name
+
     monkeypatch.setenv("PERSONALAB_OUTPUTS", str(tmp_path / "outputs"))
     monkeypatch.setenv("UNRELATED_API_KEY", "sk-MARKER-12345")
     parameters = {"language": "中文", **OTHERS[path.stem]}
     if path.stem.startswith(("00", "04")):
         parameters["out"] = str(tmp_path / "personas")
     executed = tmp_path / "executed.ipynb"
-    papermill.execute_notebook(str(path), str(executed), parameters=parameters, progress_bar=False)
+    papermill.execute_notebook(
+        str(path), str(executed), parameters, engine_name=engine_name(), progress_bar=False
+    )
     text = executed.read_text(encoding="utf-8")
     assert "MARKER" not in text
     shown = json.dumps([cell["outputs"] for cell in cells(executed)], ensure_ascii=False)

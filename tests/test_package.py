@@ -45,6 +45,7 @@ LAYERS = [
         "rubrics",
         "parameters",
         "meters",
+        "notebook_engines",
     ],
     ["estimates", "quotas", "windows", "credentials", "recording", "notebooks", "reviews", "predictors"],
     [

@@ -116,6 +116,10 @@ async def test_a_stranger_is_refused_before_anything_is_sent(
         await write_tweets(scripted, cards, calendars, tmp_path / "t", count=99)
     with pytest.raises(ConfigError, match="has no calendar of 2027-05"):
         calendars_of(cards, tmp_path / "calendars", "2027-05")
+    with pytest.raises(ConfigError, match="a month is written 2026-12, not '2027-5'"):
+        calendars_of(cards, tmp_path / "calendars", "2027-5")
+    with pytest.raises(OutputError, match="cannot be read: No such file or directory; plan one"):
+        await write_tweets(scripted, cards, [tmp_path / "nowhere.json"], tmp_path / "t")
     with pytest.raises(ConfigError, match="the calendar of 2026-12 is"):
         await scripted.write(open_persona(cards[0]), load_calendar(calendars[1]))
     merge_calendar(tmp_path / "calendars", load_calendar(calendars[0]).model_copy(update={"month": "2027-01", "slots": ()}))  # fmt: skip
