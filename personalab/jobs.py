@@ -35,7 +35,8 @@ Kind = Literal["calendars", "tweets"]
 class Done:
     """What became of one persona: how many slots or tweets it has now, how many are missing, where they lie.
 
-    `state`: `made` now, `kept` as it was there already, `failed` where something is missing.
+    `state`: `made` now, `kept` as it was there already, `failed` where something is missing. `note` says if what was
+    kept was planned with other settings.
     """
 
     card: str
@@ -46,6 +47,7 @@ class Done:
     missing: int = 0
     file: str | None = None
     error: str | None = None
+    note: str | None = None
 
 
 @dataclass
@@ -116,6 +118,7 @@ async def plan_calendars(
         country = planner.country or (there.holidays if there else "")
         calendar = await replaced(planner, country=country).plan(persona, month, standing, answered)
         state: Literal["made", "kept"] = "made" if calendar.requests else "kept"
+        changes = planner.changes(there) if there and state == "kept" else ()
         path = calendar_path(folder, calendar)
         if state == "made":
             path = await asyncio.to_thread(merge_calendar, folder, calendar, replace=replace)
@@ -131,6 +134,9 @@ async def plan_calendars(
             missing=len(calendar.missing),
             file=str(path),
             error="; ".join(calendar.problems) or None,
+            note=f"kept as it was planned, with other settings: {'; '.join(changes)}; replace plans it anew"
+            if changes
+            else None,
         )
 
     requests = 1 + len(days_of(month)) / CALENDAR_PART_DAYS
