@@ -66,10 +66,11 @@ def find_cards(personas: Iterable[Path | str]) -> list[Path]:
     The JSON and the PNG of one persona count as one.
 
     Raises:
-        CardError: a file is no card of personalab's.
+        CardError: a file is no card of personalab's; all such files are named.
         ConfigError: nothing is there under a name.
     """
     cards: dict[str, Path] = {}
+    broken: list[CardError] = []
     for name in personas:
         path = Path(name)
         found = [path]
@@ -80,7 +81,13 @@ def find_cards(personas: Iterable[Path | str]) -> list[Path]:
         if not found:
             raise ConfigError(f"no persona in {path}: make one with personalab persona IMAGE")
         for file in found:
-            cards.setdefault(open_persona(file).identity, file)
+            try:
+                cards.setdefault(open_persona(file).identity, file)
+            except CardError as error:
+                broken.append(error)
+    if broken:
+        first, *others = broken
+        raise CardError(first.source, "; ".join([first.problem, *map(str, others)]))
     return list(cards.values())
 
 

@@ -470,6 +470,13 @@ def test_an_edit_that_would_break_it_is_refused(tmp_path: Path) -> None:
 async def test_cards_are_told_by_identity(cards: list[Path], tmp_path: Path) -> None:
     """A folder, JSON and PNG of one persona, a card of another origin, a name that leads nowhere."""
     assert len(find_cards([tmp_path / "personas", *cards, cards[0].with_suffix(".png")])) == 3
+    (tmp_path / "broken").mkdir()
+    for name in ("one", "two"):
+        (tmp_path / "broken" / f"{name}_persona.json").write_text("{")
+    with pytest.raises(
+        CardError, match=r"one_persona\.json: cannot be read .*two_persona\.json: cannot be read"
+    ):
+        find_cards([tmp_path / "broken"])
     foreign = json.loads(cards[0].read_bytes())
     del foreign["data"]["extensions"]["personalab"]
     (tmp_path / "foreign.json").write_text(json.dumps(foreign))
