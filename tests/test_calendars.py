@@ -470,6 +470,10 @@ def test_an_edit_that_would_break_it_is_refused(tmp_path: Path) -> None:
 async def test_cards_are_told_by_identity(cards: list[Path], tmp_path: Path) -> None:
     """A folder, JSON and PNG of one persona, a card of another origin, a name that leads nowhere."""
     assert len(find_cards([tmp_path / "personas", *cards, cards[0].with_suffix(".png")])) == 3
+    halved = cards[0].read_text(encoding="utf-8").replace('"name": "', '"name": "\\ud800', 1)
+    (tmp_path / "halved.json").write_text(halved, encoding="utf-8")
+    with pytest.raises(CardError, match=r"halved\.json: holds half of a surrogate pair"):
+        find_cards([tmp_path / "halved.json"])
     (tmp_path / "broken").mkdir()
     for name in ("one", "two"):
         (tmp_path / "broken" / f"{name}_persona.json").write_text("{")
