@@ -25,7 +25,7 @@ from personalab.personas import Persona, notice, open_persona
 from personalab.planner import Planner, chosen_slots
 from personalab.progress import Tally, watch
 from personalab.records import PoolCounts
-from personalab.tweet_files import save_tweets
+from personalab.tweet_files import find_same, save_tweets
 
 Item = TypeVar("Item")
 Kind = Literal["calendars", "tweets"]
@@ -36,7 +36,7 @@ class Done:
     """What became of one persona: how many slots or tweets it has now, how many are missing, where they lie.
 
     `state`: `made` now, `kept` as it was there already, `failed` where something is missing. `note` says if what was
-    kept was planned with other settings.
+    kept was planned with other settings, or if another file holds the same tweets.
     """
 
     card: str
@@ -187,6 +187,7 @@ async def write_tweets(
         persona, calendar = await asyncio.to_thread(lambda: (open_persona(card), load_calendar(file)))
         tweets = await planner.write(persona, calendar, count, answered)
         tweets = tweets.model_copy(update={"calendar": file.name})
+        same = await asyncio.to_thread(find_same, tweets, folder) if tweets.tweets else None
         path = await asyncio.to_thread(save_tweets, tweets, Path(folder))
         reasons = "; ".join(f"{slot.date}: {slot.error}" for slot in tweets.failed)
         return Done(
@@ -198,6 +199,7 @@ async def write_tweets(
             missing=len(tweets.failed),
             file=str(path),
             error=reasons or None,
+            note=f"the same tweets are in {same.name} already: count them once" if same else None,
         )
 
     each = wanted / len(matched) if matched else 1
