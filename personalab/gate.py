@@ -75,7 +75,7 @@ class Gate:
         limits = ticket.limits
         try:
             if limits.slots is not None:
-                ticket.place = await limits.slots.take(limits.limit)
+                ticket.place = await limits.slots.take(lambda: limits.allowed)
             self._go(ticket)
             yield ticket
         except RateLimited as error:

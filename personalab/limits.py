@@ -79,6 +79,7 @@ class Limits:
         self._closed_at = 0.0
         self._closed_until = 0.0
         self._trial: Ticket | None = None
+        self._time_is_up = True  # not so when others got through since it was closed
         self._refusal_seconds = _REFUSAL_SECONDS_MIN
         self._back_seconds = 0.0
         self._failures = 0
@@ -152,6 +153,7 @@ class Limits:
         ticket = Ticket(self, tokens, self._clock(), self._quotas.send(tokens))
         if self._closures:
             self._trial = ticket
+            self._time_is_up = not self._others_got_through()
         return ticket
 
     def go(self, ticket: Ticket) -> None:
@@ -194,6 +196,8 @@ class Limits:
         now = self._clock()
         self._quotas.told(ticket.quotas, ticket.sent, now)
         self._through = max(self._through, ticket.beside)
+        if self.slots is not None and ticket is not self._trial:
+            self.slots.got_through(ticket.at)
         self._failures = 0
         # One more is tried only while there is so much to do that the refused one is back before the others are done.
         if waiting * (now - ticket.at) / self._width.number >= self._back_seconds:
@@ -227,6 +231,10 @@ class Limits:
         else:
             self._width.less(now)
 
+    def _others_got_through(self) -> bool:
+        """Whether a request of another process got through that was sent since nothing of this one does."""
+        return self.slots is not None and self._closed_at < self.slots.through <= self._clock()
+
     def _close(self, now: float, retry_after: float | None) -> None:
         guess = _CLOSED_FIRST_SECONDS * _CLOSED_GROWTH**self._closures
         wait = max(retry_after or 0.0, min(_CLOSED_GUESS_SECONDS_MAX, guess))
@@ -235,6 +243,7 @@ class Limits:
         self._trial = None
 
     def _open(self, trial: Ticket) -> None:
-        self._window.learn(self._closed_at, trial.at)
+        if self._time_is_up:
+            self._window.learn(self._closed_at, trial.at)
         self._closures = self._proof = 0
         self._trial = None
