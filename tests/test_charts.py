@@ -149,6 +149,12 @@ async def test_charts_of_an_experiment(pipeline: Pipeline) -> None:
         ),
         (lambda: telling_words(WORDS.drop(columns="z")), "unknown column 'z'"),
         (lambda: network(people_df([])), "nobody to draw"),
+        (lambda: by_level(SCORES.assign(length=None), "length"), "column length is empty"),
+        (lambda: paired(SCORES.assign(length=None), "length", by="temperature"), "column length is empty"),
+        (
+            lambda: heat_map(SCORES.assign(length=None), "length", rows="image", columns="temperature"),
+            "column length is empty",
+        ),
     ],
 )
 def test_what_cannot_be_drawn(draw: Any, message: str) -> None:
