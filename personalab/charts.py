@@ -285,7 +285,7 @@ def telling_words(frame: pd.DataFrame, a: str = "a", b: str = "b", top: int = 15
     shown = shown.assign(more=(shown["z"] > 0).map({True: b, False: a}))
     bars = alt.Chart(shown).mark_bar().encode(
         x=alt.X("z:Q", title=f"← {a} · z · {b} →"),
-        y=alt.Y("word:N", sort=list(shown["word"]), title=None),
+        y=alt.Y("word:N", sort=None, title=None),
         color=alt.Color("more:N", title="more often in", scale=alt.Scale(domain=[a, b], range=["#E69F00", "#0072B2"])),
         tooltip=list(shown.columns),
     )  # fmt: skip

@@ -35,7 +35,8 @@ def with_reviews(frame: pd.DataFrame, reviews: pd.DataFrame, text: str = "text")
     """
     import pandas as pd
 
-    keyed = frame.assign(item=item_keys(frame, text))
+    said_before = ["raters", "kept_share", "mean_rating", "tags", "notes"]
+    keyed = frame.drop(columns=said_before, errors="ignore").assign(item=item_keys(frame, text))
     said = reviews[reviews["item"].isin(keyed["item"])].groupby("item")
     summary = pd.DataFrame(
         {
@@ -88,10 +89,20 @@ def save_frame(frame: pd.DataFrame, path: Path | str) -> Path:
                 orient="records", lines=True, force_ascii=False, date_format="iso"
             ).encode()
         case ".parquet":
-            content = cleaned.to_parquet(index=False)
+            content = _parquet(cleaned, path)
         case _:
             raise ConfigError(f"cannot tell the format of {path.name!r}: end it in {', '.join(_SUFFIXES)}")
     return write_whole(path, content)
+
+
+def _parquet(frame: pd.DataFrame, path: Path) -> bytes:
+    try:
+        return bytes(frame.to_parquet(index=False))
+    except (TypeError, ValueError) as error:  # Arrow's own are both of these
+        reason = str(error).splitlines()[0]
+        raise OutputError(
+            f"cannot write {path}: Parquet holds one type a column, and {reason}; convert it, as with astype(str)"
+        ) from error
 
 
 def load_frame(path: Path | str) -> pd.DataFrame:

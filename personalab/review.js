@@ -62,6 +62,12 @@ function writeText(into, text) {
   flush();
 }
 
+// What a box for tags or a note holds, as it is kept.
+function written(what, text) {
+  if (what === "note") return text.trim();
+  return [...new Set(text.split(/[,，、]/).map((tag) => tag.trim()).filter(Boolean))];
+}
+
 function avatar(item, portraits) {
   const source = portraits[item.portrait];
   if (source && source.startsWith("data:image/")) {
@@ -70,7 +76,7 @@ function avatar(item, portraits) {
     picture.src = source;
     return picture;
   }
-  return make("div", "avatar", Array.from(item.persona)[0].toUpperCase());
+  return make("div", "avatar", (item.persona.match(/[\p{L}\p{N}]/u)?.[0] ?? "?").toUpperCase());
 }
 
 function tweet(item, portraits) {
@@ -97,6 +103,7 @@ function tweet(item, portraits) {
 function render({ model, el }) {
   const root = make("div", "personalab-review asleep");
   root.tabIndex = 0;
+  root.setAttribute("aria-label", "review");
   root.dataset.lmSuppressShortcuts = "true"; // JupyterLab takes single keys for itself otherwise
   const bar = make("div", "bar");
   const message = make("div", "message");
@@ -147,7 +154,7 @@ function render({ model, el }) {
     timers.forEach(clearTimeout);
     pending.sent = -LOST;
     root.classList.remove("saving");
-    if (!awake) return say("No kernel runs this review: run this cell to go on with it.");
+    if (!awake) return say("No kernel answers for this review: run this cell to go on with it.");
     say("The kernel does not answer: this act is not saved" + (kept ? `, nor the ${kept} after it` : "") +
       ". If it is busy, wait; if it was restarted, run this cell again.", true);
   }
@@ -306,9 +313,7 @@ function render({ model, el }) {
       event.preventDefault();
       editing = null;
       if (event.key === "Enter") {
-        const value = what === "tags"
-          ? [...new Set(input.value.split(/[,，、]/).map((tag) => tag.trim()).filter(Boolean))] : input.value.trim();
-        act({ do: what, item: item.key, value });
+        act({ do: what, item: item.key, value: written(what, input.value) });
       }
       draw();
       root.focus({ preventScroll: true });
@@ -404,10 +409,18 @@ function render({ model, el }) {
       return;
     }
     if (event.altKey || event.ctrlKey || event.metaKey || event.isComposing) return;
-    if (opening && event.key.length === 1) {
+    if (opening) {
       event.preventDefault();
       event.stopPropagation();
-      opening.value = (opening.value ?? "") + event.key;
+      const typed = opening.value ?? "";
+      if (event.key.length === 1) opening.value = typed + event.key;
+      else if (event.key === "Backspace") opening.value = Array.from(typed).slice(0, -1).join("");
+      else if (event.key === "Escape") opening = null;
+      else if (event.key === "Enter") {
+        const { what } = opening;
+        opening = null;
+        if (typed) act({ do: what, value: written(what, typed) });
+      }
       return;
     }
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;

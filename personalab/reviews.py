@@ -114,8 +114,12 @@ class ReviewFile:
 
     def judgement(self, item: str) -> Judgement:
         """What this rater says of an item."""
-        newest = self._newest.get((self.rater, item))
+        newest = self.newest(item)
         return newest.judgement if newest else Judgement()
+
+    def newest(self, item: str) -> Decision | None:
+        """This rater's newest decision on an item."""
+        return self._newest.get((self.rater, item))
 
     def decided(self) -> dict[str, Decision]:
         """The newest decision of this rater by item."""

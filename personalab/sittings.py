@@ -110,7 +110,7 @@ class Sitting(ABC):
 
     def _blind(self, item: str) -> bool:
         """Whether the rater has decided on it without ever having asked for its condition."""
-        before = self.file.decided().get(item)
+        before = self.file.newest(item)
         return item not in self._revealed and (before is None or before.blind)
 
     def _seconds_left(self, remaining: int) -> float | None:
@@ -277,9 +277,11 @@ def marked(text: str) -> list[tuple[str, str]]:
 
 
 def portrait_name(row: pd.Series[Any]) -> str:
-    """The file that a tweet's portrait would be, beside its card; empty if the frame does not say."""
+    """The file that a tweet's portrait would be, beside its card; empty if the frame says neither card, run nor image."""
     card = cell(row.get("card"))
-    return Path(card).stem + ".png" if card else ""
+    made = cell(row.get("run")) or cell(row.get("image"))
+    name = Path(card).stem if card else f"{made}_persona" if made else ""
+    return f"{Path(name).name}.png" if name else ""
 
 
 def portrait(path: Path) -> str:

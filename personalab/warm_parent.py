@@ -34,6 +34,8 @@ from typing import Any
 _PR_SET_PDEATHSIG = 1
 _NO_WARNING = "PYDEVD_DISABLE_FILE_VALIDATION"
 """With it debugpy does not warn of frozen modules when it is imported; in a kernel nobody sees that warning."""
+_NO_THREADS = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
+"""For this process alone: pyarrow, which pandas imports where it is installed, starts a thread that tidies its memory."""
 _TRIAL_CELL = "from IPython.display import HTML, display; display(HTML('')); print(); 0"
 
 
@@ -43,6 +45,7 @@ def main() -> None:
     folder, modules = Path(sys.argv[2]), sys.argv[3:]
     with contextlib.suppress(ValueError):  # not there under -P
         sys.path.remove(str(Path(__file__).parent))  # kernels must not look for modules there
+    os.environ |= _NO_THREADS
     before = dict(os.environ)
     _die_on_news(control, True)  # there is none before this process is warm but the end of whoever wants it
     try:

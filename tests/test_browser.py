@@ -194,11 +194,28 @@ def test_hostile_text_shows_as_text(folder: Path, address: str, chromium: Any) -
     )
 
 
+def test_typed_without_waiting(folder: Path, address: str, chromium: Any) -> None:
+    """Keys, a note and tags typed in one go: what belongs into a box decides nothing."""
+    name = notebook(folder, "typed", tweets(10), "review(frame, 'typed', rater='anna', blind=False)")
+    page = Page(chromium, address, name)
+    page.run()
+    focus(page)
+    for key in ["k", "n", *"reject this k r 5", "Enter", "r", "t", *"kr, 1", "Enter", "5", "r"]:
+        page.page.keyboard.press(key if key != " " else "Space")
+    page.page.locator(".count", has_text="3 of 10").wait_for()
+    said = [(line["action"], line[line["action"]]) for line in lines(folder, "typed")]
+    assert said == [
+        ("verdict", "keep"), ("note", "reject this k r 5"), ("verdict", "reject"), ("tags", ["kr", "1"]), ("rating", 5),
+        ("verdict", "reject"),
+    ]  # fmt: skip
+
+
 def test_by_mouse(folder: Path, address: str, chromium: Any) -> None:
     """Buttons do what keys do; search and filter find; a page of a feed is decided in place; the condition only on request."""
     name = notebook(folder, "mouse", tweets(120), "review(frame, 'mouse', rater='anna')")
     page = Page(chromium, address, name)
     page.run()
+    assert not page.page.locator(".personalab-review-table").is_visible()
     assert page.review.locator("img.avatar").count() == 1
     assert page.review.locator(".hashtag", has_text="#tide").count() == 1
     assert "hot" not in page.review.text_content()
@@ -270,3 +287,28 @@ def test_without_a_kernel_a_table_stands(folder: Path, address: str, chromium: A
         page = Page(chromium, address, shown)
         page.page.locator("td", has_text="#tide @pier").first.wait_for()
         assert page.review.locator(".keys").is_visible() is False
+
+
+def test_hostile_text_in_a_table(folder: Path, address: str, chromium: Any) -> None:
+    """Sixty strings in a table to browse: shown as text, sorted, searched, and none runs."""
+    rows = [{"place": place, "text": text, "persona": text[:60]} for place, text in enumerate(HOSTILE)]
+    (folder / "table.json").write_text(json.dumps(rows))
+    source = """import json, pandas as pd
+from personalab.browser import browse
+browse(pd.DataFrame(json.load(open("table.json")), dtype=object).astype({"place": int}), rows=60)"""
+    page = Page(chromium, address, write_notebook(folder / "table.ipynb", source).name)
+    asked: list[str] = []
+    page.page.on("request", lambda request: asked.append(request.url))
+    page.command("notebook:run-all-cells")
+    table = page.page.locator("table.dataTable tbody")
+    table.locator("tr").nth(59).wait_for()
+    shown = [cells.locator("td").nth(1).text_content() for cells in table.locator("tr").all()]
+    assert shown == [clean(text).replace("\0", "") for text in HOSTILE]
+    page.page.locator("th .dtcc-button").first.click()
+    page.page.locator("th .dtcc-button").first.click()
+    page.page.locator("tbody tr:first-child td:first-child", has_text="59").wait_for()
+    page.page.locator("input[type=search]").first.fill("herons or nothing")
+    page.page.locator("td.dt-empty").wait_for()
+    assert page.page.evaluate("() => window.hacked") is None
+    assert page.dialogs == []
+    assert not [url for url in asked if not url.startswith((address, "data:", "blob:", "ws"))]

@@ -100,6 +100,11 @@ def test_heat_map_is_coloured_by_row() -> None:
     assert works_alone(figure)
 
 
+def test_words_that_mean_something_to_vega() -> None:
+    """A word such as `if`, which its expressions have as well, is a word like others."""
+    assert telling_words(pd.DataFrame({"word": ["if", "true"], "z": [1.0, -2.0]})).png()
+
+
 def test_telling_words() -> None:
     """The outermost on both sides, with the other columns to be read."""
     figure = telling_words(WORDS, "v1", "v2", top=1)

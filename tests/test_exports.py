@@ -67,6 +67,7 @@ def test_what_raters_say_of_each_tweet(frame: pd.DataFrame, reviews: pd.DataFram
     assert judged["mean_rating"].tolist()[:2] == [3.5, pd.NA]
     assert judged["text"].tolist() == more["text"].tolist()
     assert with_reviews(frame, reviews.head(0))["kept_share"].isna().all()
+    assert with_reviews(judged, reviews)["kept_share"].tolist() == judged["kept_share"].tolist()
 
 
 def test_kept_is_settled_between_raters(frame: pd.DataFrame, reviews: pd.DataFrame) -> None:
@@ -119,6 +120,8 @@ def test_files_that_cannot_be(tmp_path: Path) -> None:
         save_frame(pd.DataFrame(), tmp_path / "x.xlsx")
     with pytest.raises(OutputError, match="cannot be read"):
         load_frame(tmp_path / "x.parquet")
+    with pytest.raises(OutputError, match="one type a column"):
+        save_frame(pd.DataFrame({"mixed": [1, "two"]}, dtype=object), tmp_path / "x.parquet")
     (tmp_path / "y.parquet").write_text("no")
     with pytest.raises(OutputError, match="cannot be read as parquet"):
         load_frame(tmp_path / "y.parquet")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from conftest import PORTRAITS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -148,6 +149,18 @@ def test_the_table_beside_it_is_escaped(frame: pd.DataFrame, tmp_path: Path) -> 
     assert ">keep<" in table
 
 
+def test_portraits(frame: pd.DataFrame, tmp_path: Path) -> None:
+    """Beside the card, or the image it was made from; never outside the folder; none is no error."""
+    for column, value, folder in (
+        ("card", "felt_hat_persona.json", PORTRAITS),
+        ("run", "felt_hat", PORTRAITS),
+        ("card", "../../data/portraits/felt_hat.json", PORTRAITS / "nothing"),
+    ):
+        shown = review(frame.assign(**{column: value}), rater="a", folder=tmp_path, portraits=folder)
+        assert any(shown.portraits.values()) == (folder == PORTRAITS)
+        assert all(url.startswith("data:image/") for url in shown.portraits.values() if url)
+
+
 def test_rows_without_a_text_are_left_out(frame: pd.DataFrame, tmp_path: Path) -> None:
     """A stage that failed has nothing to review; nor is it one of a pair."""
     failed = frame.assign(text=[None, *frame["text"][1:]])
@@ -199,18 +212,19 @@ def test_pairs_are_of_one_image_and_two_conditions(frame: pd.DataFrame) -> None:
         pairs_of(frame, paired="picture")
 
 
-def test_a_choice_is_of_conditions_not_of_sides(frame: pd.DataFrame, tmp_path: Path) -> None:
-    """Whoever always prefers hot gives hot all wins, wherever it stood; undo and opening again work as with tweets."""
+@pytest.mark.parametrize("favourite", ["hot", "cool"])
+def test_a_choice_is_of_conditions_not_of_sides(frame: pd.DataFrame, tmp_path: Path, favourite: str) -> None:
+    """Whoever always prefers one gives it all wins, wherever it stood; undo and opening again work as with tweets."""
     widget = review_pairs(frame, rater="anna", folder=tmp_path)
-    hot = set(frame.loc[frame["condition"] == "hot", "text"])
-    assert "hot" not in json.dumps(widget.view["items"])
+    better = set(frame.loc[frame["condition"] == favourite, "text"])
+    assert favourite not in json.dumps(widget.view["items"])
     while widget.view["done"] < 4:
         item = widget.view["items"][0]
         text = "".join(part for _, part in item["left"][0]["parts"])
-        act(widget, "choice", "left" if text in hot else "right", seconds=2.0)
+        act(widget, "choice", "left" if text in better else "right", seconds=2.0)
     pairs = preferences_df(reviews_df("pairs", folder=tmp_path))
-    assert {row.a if row.outcome == "a" else row.b for row in pairs.itertuples()} == {"hot"}
-    assert strengths_df(pairs, ["hot", "cool"], "image")["condition"].tolist() == ["hot", "cool"]
+    assert {row.a if row.outcome == "a" else row.b for row in pairs.itertuples()} == {favourite}
+    assert strengths_df(pairs, ["hot", "cool"], "image")["condition"][0] == favourite
     act(widget, "undo")
     assert widget.view["done"] == 3
     act(widget, "note", "close")
