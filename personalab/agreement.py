@@ -67,6 +67,16 @@ def cohens_kappa(one: Sequence[float], other: Sequence[float], weights: Weights 
     return float(1 - (seen * cost).sum() / expected) if expected else None
 
 
+def graded_kappa(one: ArrayLike, other: ArrayLike) -> float | None:
+    """Quadratic kappa by the distance of the grades themselves, so that means of several ratings may be given as well.
+
+    Of whole grades without a gap it is `cohens_kappa` with `quadratic`. None where both gave one same grade.
+    """
+    first, second = np.asarray(one, dtype=np.float64), np.asarray(other, dtype=np.float64)
+    expected = ((first[:, None] - second) ** 2).mean()
+    return float(1 - ((first - second) ** 2).mean() / expected) if expected else None
+
+
 def fleiss_kappa(counts: ArrayLike) -> float | None:
     """Agreement of equally many raters on each unit: `counts` has a row a unit, a column a category (Fleiss 1971).
 

@@ -12,7 +12,7 @@ from html import escape
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from personalab.agreement import Scale, cohens_kappa, krippendorff_alpha
+from personalab.agreement import Scale, cohens_kappa, graded_kappa, krippendorff_alpha
 from personalab.errors import ConfigError, unknown
 from personalab.records import AS_WRITTEN
 
@@ -25,7 +25,7 @@ class RaterAgreement:
     """How far raters agree.
 
     `alpha`: Krippendorff's, over all raters; None where nothing can be compared. `pairs`: one row a pair of raters, with
-    `n` items that both rated, `same` (the share rated alike), `kappa` (quadratic weights unless the scale is nominal),
+    `n` items that both rated, `same` (the share rated alike), `kappa` (quadratic, by the distance of the ratings, unless the scale is nominal),
     `spearman` (rank correlation) and `bias` (mean of b − a); the last two are empty for a nominal scale. `ratings`: one
     row an item, one column a rater, means where one rated several times.
     """
@@ -102,7 +102,9 @@ def _pair(table: pd.DataFrame, a: str, b: str, scale: Scale) -> dict[str, object
     both = table[[a, b]].dropna()
     one, other = both[a], both[b]
     graded = scale != "nominal"
-    kappa = cohens_kappa(list(one), list(other), "quadratic" if graded else "none") if len(both) else None
+    kappa = (
+        (graded_kappa(one, other) if graded else cohens_kappa(list(one), list(other))) if len(both) else None
+    )
     several = one.nunique() > 1 and other.nunique() > 1
     return {
         "a": a,

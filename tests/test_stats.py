@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as reference
 
-from personalab.agreement import cohens_kappa, fleiss_kappa, krippendorff_alpha
+from personalab.agreement import cohens_kappa, fleiss_kappa, graded_kappa, krippendorff_alpha
 from personalab.errors import ConfigError
 from personalab.power import difference_variance, minimal_detectable_effect, units_needed
 from personalab.rankings import bradley_terry, strength_intervals, win_chances
@@ -321,6 +321,16 @@ def test_strengths_do_not_depend_on_the_order(order: list[int], counts: list[int
     assert bradley_terry(wins[np.ix_(order, order)]) == pytest.approx(
         bradley_terry(wins)[list(order)], rel=1e-6
     )
+
+
+@given(st.lists(st.tuples(st.integers(1, 5), st.integers(1, 5)), min_size=1, max_size=30))
+def test_kappa_by_the_grades_themselves(pairs: list[tuple[int, int]]) -> None:
+    """Without a gap as by places; a mean of several ratings moves nobody else's grades apart."""
+    both = [*pairs, *((grade, grade) for grade in range(1, 6))]
+    one, other = ([pair[side] for pair in both] for side in (0, 1))
+    assert graded_kappa(one, other) == pytest.approx(cohens_kappa(one, other, "quadratic"))
+    nudged = graded_kappa([*one[:-1], 5.001], other)
+    assert nudged == pytest.approx(graded_kappa(one, other), abs=0.01)
 
 
 def test_strength_intervals_are_over_images() -> None:
