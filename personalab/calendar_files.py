@@ -70,7 +70,10 @@ def merge_calendar(folder: Path, calendar: Calendar, *, replace: bool = False) -
         fresh = [slot for day, slot in new.items() if day not in old]
         if not fresh:
             return there
-        return there.with_slots(fresh).model_copy(update={"requests": (*there.requests, *calendar.requests)})
+        requests = (*there.requests, *calendar.requests)
+        return there.with_slots(fresh).model_copy(
+            update={"requests": requests, "instructions": calendar.instructions}
+        )
 
     edit_calendar(path, merged)
     return path

@@ -108,6 +108,7 @@ class Calendar(Record):
     language: str
     month: Annotated[str, AfterValidator(month_of)]
     holidays: str = ""
+    instructions: str = ""
     slots: tuple[Slot, ...] = ()
     requests: tuple[Asking, ...] = ()
     problems: tuple[str, ...] = Field(default=(), exclude=True)

@@ -89,7 +89,7 @@ CONCURRENT = Annotated[
     int | None, typer.Option(help=f"Requests at once.  [env: MAX_CONCURRENT; default: {MAX_CONCURRENT}]")
 ]
 WISHES = Annotated[str, typer.Option(help="Your own instructions, added to every prompt.")]
-FORCE = Annotated[bool, typer.Option("--force", help="Ask everything again, also what the cache has.")]
+FORCE = Annotated[bool, typer.Option("--force", help="Ask again also what the cache has.")]
 BUDGET = Annotated[
     list[str] | None,
     typer.Option(help="Stop before more is spent: 5usd, 1000requests or 200000tokens. May be repeated."),
@@ -388,7 +388,7 @@ async def _all_of(batch: Batch) -> None:
         async for _ in batch:
             pass
     except BaseException:
-        _note(f"so far: {batch.tally()}")
+        _note(f"so far: {batch.tally().stopped()}")
         raise
 
 

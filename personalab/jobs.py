@@ -25,7 +25,7 @@ from personalab.personas import Persona, notice, open_persona
 from personalab.planner import Planner, chosen_slots
 from personalab.progress import Tally, watch
 from personalab.records import PoolCounts
-from personalab.tweet_files import save_tweets
+from personalab.tweet_files import find_same, save_tweets
 
 Item = TypeVar("Item")
 Kind = Literal["calendars", "tweets"]
@@ -35,7 +35,8 @@ Kind = Literal["calendars", "tweets"]
 class Done:
     """What became of one persona: how many slots or tweets it has now, how many are missing, where they lie.
 
-    `state`: `made` now, `kept` as it was there already, `failed` where something is missing.
+    `state`: `made` now, `kept` as it was there already, `failed` where something is missing. `note` says if what was
+    kept was planned with other settings, or if another file holds the same tweets.
     """
 
     card: str
@@ -46,6 +47,7 @@ class Done:
     missing: int = 0
     file: str | None = None
     error: str | None = None
+    note: str | None = None
 
 
 @dataclass
@@ -64,10 +66,11 @@ def find_cards(personas: Iterable[Path | str]) -> list[Path]:
     The JSON and the PNG of one persona count as one.
 
     Raises:
-        CardError: a file is no card of personalab's.
+        CardError: a file is no card of personalab's; all such files are named.
         ConfigError: nothing is there under a name.
     """
     cards: dict[str, Path] = {}
+    broken: list[CardError] = []
     for name in personas:
         path = Path(name)
         found = [path]
@@ -78,7 +81,13 @@ def find_cards(personas: Iterable[Path | str]) -> list[Path]:
         if not found:
             raise ConfigError(f"no persona in {path}: make one with personalab persona IMAGE")
         for file in found:
-            cards.setdefault(open_persona(file).identity, file)
+            try:
+                cards.setdefault(open_persona(file).identity, file)
+            except CardError as error:
+                broken.append(error)
+    if broken:
+        first, *others = broken
+        raise CardError(first.source, "; ".join([first.problem, *map(str, others)]))
     return list(cards.values())
 
 
@@ -116,6 +125,7 @@ async def plan_calendars(
         country = planner.country or (there.holidays if there else "")
         calendar = await replaced(planner, country=country).plan(persona, month, standing, answered)
         state: Literal["made", "kept"] = "made" if calendar.requests else "kept"
+        changes = planner.changes(there) if there and state == "kept" else ()
         path = calendar_path(folder, calendar)
         if state == "made":
             path = await asyncio.to_thread(merge_calendar, folder, calendar, replace=replace)
@@ -131,6 +141,9 @@ async def plan_calendars(
             missing=len(calendar.missing),
             file=str(path),
             error="; ".join(calendar.problems) or None,
+            note=f"kept as it was planned, with other settings: {'; '.join(changes)}; replace plans it anew"
+            if changes
+            else None,
         )
 
     requests = 1 + len(days_of(month)) / CALENDAR_PART_DAYS
@@ -174,6 +187,7 @@ async def write_tweets(
         persona, calendar = await asyncio.to_thread(lambda: (open_persona(card), load_calendar(file)))
         tweets = await planner.write(persona, calendar, count, answered)
         tweets = tweets.model_copy(update={"calendar": file.name})
+        same = await asyncio.to_thread(find_same, tweets, folder) if tweets.tweets else None
         path = await asyncio.to_thread(save_tweets, tweets, Path(folder))
         reasons = "; ".join(f"{slot.date}: {slot.error}" for slot in tweets.failed)
         return Done(
@@ -185,6 +199,7 @@ async def write_tweets(
             missing=len(tweets.failed),
             file=str(path),
             error=reasons or None,
+            note=f"the same tweets are in {same.name} already: count them once" if same else None,
         )
 
     each = wanted / len(matched) if matched else 1

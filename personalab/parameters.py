@@ -162,6 +162,8 @@ def plain_value(name: str, value: Any) -> Any:
         raise ConfigError(
             f"parameter {name!r}: {value} is no number that can be compared; use None for what is not known"
         )
+    if isinstance(value, str) and any("\ud800" <= mark <= "\udfff" for mark in value):
+        raise ConfigError(f"parameter {name!r}: {value!r} is no text in UTF-8; write it anew")
     if value is None or isinstance(value, str | int | float | bool):
         return value
     raise ConfigError(

@@ -91,6 +91,10 @@ def open_persona(path: Path | str) -> Persona:
             str(path), "lacks the tweet strategy, as that stage failed; run personalab persona again"
         )
     try:
+        card.to_json()  # half a surrogate pair could be sent nowhere
+    except CardError as error:
+        raise CardError(str(path), error.problem) from error
+    try:
         return Persona(
             identity=own["persona_id"],
             name=card.name,

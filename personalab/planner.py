@@ -103,6 +103,7 @@ class Planner:
             language=persona.language,
             month=month,
             holidays=self.country.upper(),
+            instructions=self.instructions,
             slots=plan.standing,
         )
         if not plan.proposed:
@@ -116,6 +117,31 @@ class Planner:
         problems = tuple(str(part.error) for part in parts if part.error)
         slots = [slot for part in parts for slot in part.slots]
         return calendar.with_slots(slots).model_copy(update={"requests": askings, "problems": problems})
+
+    def changes(self, calendar: Calendar) -> tuple[str, ...]:
+        """What this planner would ask otherwise than a calendar was last planned with, such as
+        `calendar_days: temperature 0.85 → 0.2`; nothing of a calendar that was written by hand.
+        """
+        asked = {asking.question: asking for asking in calendar.requests}
+        told = []
+        if asked and self.instructions != calendar.instructions:
+            told.append(
+                f"instructions: {self.instructions or 'none'} instead of {calendar.instructions or 'none'}"
+            )
+        if asked and self.country and self.country.upper() != calendar.holidays:
+            told.append(f"holidays: {self.country.upper()} instead of {calendar.holidays or 'none'}")
+        for question in self.questions:
+            if (asking := asked.get(question.name)) is None:
+                continue
+            if question.prompt.sha256 != asking.prompt_sha256:
+                told.append(f"{question.name}: another prompt")
+            then, now = asking.sampling.model_dump(), question.sampling.model_dump()
+            told += [
+                f"{question.name}: {name} {then[name]} → {now[name]}"
+                for name in now
+                if now[name] != then[name]
+            ]
+        return tuple(told)
 
     async def write(
         self,

@@ -10,7 +10,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from typing import Any
 
@@ -50,6 +50,10 @@ class Tally:
         if self.total is None or self.share <= 0:
             return None
         return self.seconds / self.share * max(0.0, self.total - self.kept - self.share)
+
+    def stopped(self) -> Tally:
+        """The same of a batch that goes no further: nothing is in flight, and no time is left."""
+        return replace(self, in_flight=0, share=0.0)
 
     def __str__(self) -> str:
         """One line: how far, what it costs, how long still."""

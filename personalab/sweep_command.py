@@ -20,7 +20,7 @@ HELP = "Run a notebook over a grid of parameters, each trial in a kernel of its 
 EPILOG = (
     "Trials lie in outputs/sweeps/NAME/TRIAL: executed.ipynb, trial.json, log.txt, recorded values; report.html beside them "
     "shows all. The same command again goes on where it stopped. Keys come from the environment, never as parameters. "
-    "Example: personalab sweep notebooks/06_sweep.ipynb -g temperature=0.3,0.7,1.1 -g stage=authenticity,social_network"
+    "Example: personalab sweep notebooks/03_compare_temperatures.ipynb -g language=English,Español -g replicates=2,3"
 )
 
 

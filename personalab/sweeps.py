@@ -208,8 +208,10 @@ def run_plan(
         OutputError: the sweep's folder cannot be written, or the sweep runs already.
     """
     jobs = _cores() if jobs is None else jobs
-    if jobs < 1 or (timeout is not None and timeout <= 0):
-        raise ConfigError(f"a sweep takes one job or more and a time limit above 0, not {jobs} and {timeout}")
+    if jobs < 1:
+        raise ConfigError(f"a sweep needs one job or more, not {jobs}")
+    if timeout is not None and not timeout > 0:
+        raise ConfigError(f"a trial's time limit is in seconds above 0, not {timeout}; leave it out for none")
     used = load_engine(engine) or "papermill"
     began = time.monotonic()
     tasks = [

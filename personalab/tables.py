@@ -101,7 +101,7 @@ def print_persona_json(rows: Iterable[Row]) -> None:
 
 def print_job(job: Job, what: str, remaining: Ceilings | None = None) -> None:
     """A table of calendars or tweets, a row a persona; errors on standard error; a summary. `what` is counted."""
-    shown = job.rows if len(job.rows) <= ROWS_SHOWN else [row for row in job.rows if row.error]
+    shown = job.rows if len(job.rows) <= ROWS_SHOWN else [row for row in job.rows if row.error or row.note]
     if shown:
         print_table(
             job.kind,
@@ -114,8 +114,8 @@ def print_job(job: Job, what: str, remaining: Ceilings | None = None) -> None:
             ],
         )  # fmt: skip
     for row in job.rows:
-        if row.error:
-            print(plain(f"{row.persona}: {row.error}"), file=sys.stderr)
+        for told in filter(None, (row.note, row.error)):
+            print(plain(f"{row.persona}: {told}"), file=sys.stderr)
     whole = sum(row.state != "failed" for row in job.rows)
     made = sum(row.made for row in job.rows)
     print_summary(

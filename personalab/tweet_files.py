@@ -7,6 +7,7 @@ import json
 import re
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,6 +33,18 @@ def save_tweets(tweets: Tweets, folder: Path | str) -> Path:
     content = json.dumps(tweets.model_dump(mode="json"), ensure_ascii=False, indent=1)
     later = (folder / f"{stem}-{number}.json" for number in itertools.count(2))
     return write_new(itertools.chain([folder / f"{stem}.json"], later), content.encode())
+
+
+def find_same(tweets: Tweets, folder: Path | str) -> Path | None:
+    """The first file in a folder with the very same tweets, as a command that is started again writes; None without one."""
+    told = [(tweet.date, tweet.text, tweet.request.key) for tweet in tweets.tweets]
+    for path in sorted(Path(folder).glob(f"{slug(tweets.persona)}_*.json")):
+        with suppress(OutputError):
+            other = load_tweets(path)
+            there = [(tweet.date, tweet.text, tweet.request.key) for tweet in other.tweets]
+            if other.persona_id == tweets.persona_id and there == told:
+                return path
+    return None
 
 
 def load_tweets(path: Path | str) -> Tweets:

@@ -28,15 +28,14 @@ import socket
 import sys
 import sysconfig
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 _PR_SET_PDEATHSIG = 1
 _NO_WARNING = "PYDEVD_DISABLE_FILE_VALIDATION"
 """With it debugpy does not warn of frozen modules when it is imported; in a kernel nobody sees that warning."""
-_ARROW_MEMORY = "JE_ARROW_MALLOC_CONF"
-"""What the memory of pyarrow, which pandas imports, is told: without it a thread is started on import."""
+_NO_THREADS = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
+"""For this process alone: pyarrow, which pandas imports where it is installed, starts a thread that tidies its memory."""
 _TRIAL_CELL = "from IPython.display import HTML, display; display(HTML('')); print(); 0"
 
 
@@ -46,6 +45,7 @@ def main() -> None:
     folder, modules = Path(sys.argv[2]), sys.argv[3:]
     with contextlib.suppress(ValueError):  # not there under -P
         sys.path.remove(str(Path(__file__).parent))  # kernels must not look for modules there
+    os.environ |= _NO_THREADS
     before = dict(os.environ)
     _die_on_news(control, True)  # there is none before this process is warm but the end of whoever wants it
     try:
@@ -70,31 +70,18 @@ def warm_up(folder: Path, modules: list[str]) -> None:
     Raises:
         RuntimeError: a module started a thread, and a process with threads cannot be forked safely.
     """
-    with _set_meanwhile(_ARROW_MEMORY, "background_thread:false"):
-        for module in ("ipykernel.kernelapp", *modules):
-            _import(module)
+    for module in ("ipykernel.kernelapp", *modules):
+        _import(module)
     needed = _loaded_by_a_kernel(folder)
-    with _set_meanwhile(_NO_WARNING, "1"):
-        for module in needed:
-            _import(module)
+    os.environ[_NO_WARNING] = "1"
+    for module in needed:
+        _import(module)
+    del os.environ[_NO_WARNING]
     # OpenBLAS ends its threads before a fork, so only now can they be counted.
     if (threads := len(os.listdir("/proc/self/task"))) > 1:  # noqa: PTH208
         raise RuntimeError(f"importing {', '.join(modules)} left {threads - 1} threads running")
     gc.collect()
     gc.freeze()  # else each collection in a kernel would copy the pages it shares with this process
-
-
-@contextlib.contextmanager
-def _set_meanwhile(variable: str, value: str) -> Iterator[None]:
-    """A variable of the environment for a while, unless it is set already."""
-    if variable in os.environ:
-        yield
-        return
-    os.environ[variable] = value
-    try:
-        yield
-    finally:
-        del os.environ[variable]
 
 
 def write_watched(folder: Path) -> Path:

@@ -312,6 +312,29 @@ async def test_planning_again_keeps_what_the_file_says(
     assert "Erster Weihnachtstag" in provider.bodies[0]["messages"][1]["content"]
 
 
+async def test_a_kept_calendar_says_that_settings_have_changed(
+    pipeline: Pipeline, cards: list[Path], tmp_path: Path
+) -> None:
+    """Nothing is planned anew without being told to, and nothing is passed over in silence."""
+    out, planner = tmp_path / "calendars", Planner(pipeline.pool, country="DE", instructions="more rain")
+    await plan_calendars(planner, cards[:1], "2026-12", out)
+    (row,) = (await plan_calendars(planner, cards[:1], "2026-12", out)).rows
+    assert (row.state, row.note) == ("kept", None)
+    other = Planner(pipeline.pool, country="FR").vary("calendar_days", temperature=0.2)
+    prompt = other.question("calendar_outline").prompt
+    other = other.vary("calendar_outline", prompt=prompt.model_copy(update={"user": f"{prompt.user} More."}))
+    (row,) = (await plan_calendars(other, cards[:1], "2026-12", out)).rows
+    assert row.state == "kept"
+    assert row.note is not None
+    assert "instructions: none instead of more rain" in row.note
+    assert "holidays: FR instead of DE" in row.note
+    assert "calendar_days: temperature 0.85 → 0.2" in row.note
+    assert "calendar_outline: another prompt" in row.note
+    await plan_calendars(other, cards[:1], "2026-12", out, replace=True)
+    (row,) = (await plan_calendars(other, cards[:1], "2026-12", out)).rows
+    assert row.note is None
+
+
 def test_replacing_keeps_days_that_could_not_be_planned(tmp_path: Path) -> None:
     """An old slot is better than none."""
     path = merge_calendar(tmp_path, calendar(slots=tuple(slot(day, "old") for day in range(1, 32))))
@@ -447,6 +470,17 @@ def test_an_edit_that_would_break_it_is_refused(tmp_path: Path) -> None:
 async def test_cards_are_told_by_identity(cards: list[Path], tmp_path: Path) -> None:
     """A folder, JSON and PNG of one persona, a card of another origin, a name that leads nowhere."""
     assert len(find_cards([tmp_path / "personas", *cards, cards[0].with_suffix(".png")])) == 3
+    halved = cards[0].read_text(encoding="utf-8").replace('"name": "', '"name": "\\ud800', 1)
+    (tmp_path / "halved.json").write_text(halved, encoding="utf-8")
+    with pytest.raises(CardError, match=r"halved\.json: holds half of a surrogate pair"):
+        find_cards([tmp_path / "halved.json"])
+    (tmp_path / "broken").mkdir()
+    for name in ("one", "two"):
+        (tmp_path / "broken" / f"{name}_persona.json").write_text("{")
+    with pytest.raises(
+        CardError, match=r"one_persona\.json: cannot be read .*two_persona\.json: cannot be read"
+    ):
+        find_cards([tmp_path / "broken"])
     foreign = json.loads(cards[0].read_bytes())
     del foreign["data"]["extensions"]["personalab"]
     (tmp_path / "foreign.json").write_text(json.dumps(foreign))

@@ -56,6 +56,17 @@ def printed(node: Any, cell: int = -1) -> str:
     return "".join(output.get("text", "") for output in node.cells[cell].outputs)
 
 
+def joined(outputs: list[Any]) -> list[Any]:
+    """Outputs with what was printed in one piece; into how many messages it falls is a matter of time."""
+    whole: list[Any] = []
+    for output in outputs:
+        if whole and "text" in output and whole[-1].get("name") == output.name:
+            whole[-1].text += output.text
+        else:
+            whole.append(output)
+    return whole
+
+
 def without_times(node: Any) -> list[str]:
     """A notebook without what differs between any two runs: times, ids of processes and models, paths of the file."""
     for part in (node, *node.cells):
@@ -63,6 +74,8 @@ def without_times(node: Any) -> list[str]:
         part.metadata.pop("execution", None)
         for name in ("start_time", "end_time", "duration", "output_path"):
             part.metadata.papermill.pop(name, None) if "papermill" in part.metadata else None
+    for cell in node.cells:
+        cell["outputs"] = joined(cell.get("outputs", []))
     for kept in node.metadata.get("widgets", {}).values():
         kept["state"] = sorted(kept["state"].values(), key=lambda model: str(model["model_name"]))
     text = re.sub(r"ipykernel_\d+", "ipykernel_N", json.dumps(node, indent=1))
@@ -82,6 +95,8 @@ ALIKE = [
     "import numpy, pandas, random\nrandom.seed(3); numpy.random.seed(3)\nprint(random.random(), numpy.random.rand(3))",
     "a = numpy.random.default_rng(1).random((300, 300)); print((a @ a).sum().hex(), numpy.linalg.svd(a)[1][:3])",
     "from IPython.display import HTML, display\ndisplay(HTML('<b>bold</b>')); pandas.DataFrame({'a': [1, 2]})",
+    "import io; words = pandas.DataFrame({'word': ['a', 'b'] * 50_000, 'n': range(100_000)})\n"
+    "print(words.dtypes.to_dict(), words.word.str.upper().value_counts(), words.groupby('word').n.sum())",
     "import ipywidgets; slider = ipywidgets.IntSlider(3); display(slider); slider.value = 4; slider",
     "for turn in range(3):\n    print('out', turn); print('error', turn, file=sys.stderr)",
     "!echo from a shell; pwd",

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from conftest import PORTRAITS
 
+from personalab.sweeps import plan_sweep
+
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
 
@@ -70,6 +72,12 @@ OTHERS = {
     },
     "07_review_tweets": {"images": [HAT, TIE], "temperatures": [0.2, 1.4]},
 }
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_sweep_takes_them(path: Path) -> None:
+    """Their parameters cells say what each parameter takes, well enough for the values they are run with."""
+    assert len(plan_sweep(path, None, OTHERS[path.stem]).planned) == 1
 
 
 @pytest.mark.slow

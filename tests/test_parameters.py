@@ -90,6 +90,7 @@ def test_values_that_fit(name: str, value: Any, becomes: Any) -> None:
         ("images", 3, "takes str or list, not 3"),
         ("out", object(), "a object cannot be written into a notebook"),
         ("strict", 1, "takes bool"),
+        ("images", ["a", "\udc80"], "is no text in UTF-8"),
     ],
 )
 def test_values_that_do_not_fit(name: str, value: Any, said: str) -> None:

@@ -36,6 +36,11 @@ def test_what_it_says() -> None:
     )
 
 
+def test_of_a_batch_that_was_stopped() -> None:
+    """It goes no further, so nothing is said of what is in flight and how long still."""
+    assert str(tally().stopped()) == "5 of 60 personas · 1,234 tokens · 10 s"
+
+
 def test_what_nobody_knows_is_not_said() -> None:
     """No total, no time left; unknown tokens are unknown, an unknown price is left out."""
     counts = PoolCounts(usage=Usage(input_tokens=None, output_tokens=1), cost=None)

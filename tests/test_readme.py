@@ -33,6 +33,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     portraits.mkdir(parents=True)
     for name in ("teal_turban", "silver_bun"):
         shutil.copy(PORTRAITS / f"{name}.png", portraits)
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
     (tmp_path / "pyproject.toml").touch()  # where results go: the folder of the project
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PERSONALAB_OUTPUTS", str(tmp_path / "outputs"))

@@ -141,6 +141,19 @@ def test_ready_for_compare(tmp_path: Path) -> None:
     assert list(found.contrasts["diff"]) == [2.5]
 
 
+ODD = ['quo"te', "back\\slash\\n", "new\nline", "中文 😀", "{brace} %s $x", "# no comment", "", None, True, -0.0, 1e-320, 2**70,
+       ["a", None, [2.5]], {'k"': {"n": [1, "\\"]}}]  # fmt: skip
+
+
+def test_odd_values_arrive_as_they_are(tmp_path: Path) -> None:
+    """Whatever a parameter holds, the notebook has it to the last mark."""
+    cell = "import json\nfrom personalab.recording import record\nrecord('json', json.dumps(v))"
+    notebook = write_notebook(tmp_path / "some.ipynb", "v = None", cell)
+    done = sweep(notebook, [{"v": value} for value in ODD], jobs=2)
+    found = done.frame().set_index("trial")["json"]
+    assert [found[trial.name] for trial in done.trials] == [json.dumps(value) for value in ODD]
+
+
 def test_an_error_in_trial_seven_of_twelve(tmp_path: Path) -> None:
     """Eleven results and one clear row; the exit code says so; the failed notebook has its error on top."""
     notebook = write_notebook(
@@ -372,7 +385,7 @@ def test_in_other_processes(tmp_path: Path) -> None:
     ("options", "said"),
     [
         ({"jobs": 0}, "one job or more"),
-        ({"timeout": 0}, "a time limit above 0"),
+        ({"timeout": 0}, "in seconds above 0"),
         ({"engine": "forks"}, "did you mean 'fork'"),
         ({"parameters": {"temprature": 1}}, "did you mean 'temperature'"),
     ],

@@ -218,6 +218,23 @@ for number in range(5):
 
 
 @pytest.mark.slow
+async def test_the_same_tweets_again(
+    pipeline: Pipeline, cards: list[Path], calendars: list[Path], tmp_path: Path
+) -> None:
+    """Nothing is paid and nothing overwritten; the row says that they are there twice now."""
+    planner, out = Planner(pipeline.pool), tmp_path / "t"
+    first = await write_tweets(planner, cards, calendars, out, count=2)
+    assert [row.note for row in first.rows] == [None, None]
+    sent = pipeline.pool.counts.sent
+    again = await write_tweets(planner, cards, calendars, out, count=2)
+    assert pipeline.pool.counts.sent == sent
+    assert len(list(out.glob("*.json"))) == 4
+    for row, before in zip(again.rows, first.rows, strict=True):
+        assert row.note == f"the same tweets are in {Path(str(before.file)).name} already: count them once"
+    more = await write_tweets(planner, cards, calendars, out, count=3)
+    assert [row.note for row in more.rows] == [None, None]
+
+
 def test_forty_files_in_one_microsecond(tmp_path: Path) -> None:
     """Eight processes whose clocks stand still write five files each of one persona: forty files."""
     savers = [
