@@ -43,6 +43,12 @@ class Figure:
 
         return bytes(vl_convert.vegalite_to_png(self.chart.to_json(), scale=2))
 
+    def svg(self) -> str:
+        """The chart as an SVG, for a page."""
+        import vl_convert
+
+        return str(vl_convert.vegalite_to_svg(self.chart.to_json()))
+
 
 def timeline(runs: Runs) -> Figure:
     """When each stage ran: one bar a stage, seconds since its run began; a row of bars for each run."""
@@ -230,6 +236,10 @@ def heat_map(frame: pd.DataFrame, metric: str, rows: str = "stage", columns: str
     import altair as alt
 
     _require(frame, [metric, rows, columns])
+    if frame[metric].isna().all():
+        raise ConfigError(
+            f"column {metric} is empty, so there is nothing to draw: see why with compare or score"
+        )
     means = (
         frame.groupby([rows, columns], observed=True, sort=False)[metric].agg(["mean", "count"]).reset_index()
         .rename(columns={rows: "row", columns: "column", "mean": "value", "count": "values"}).dropna(subset="value")
@@ -238,7 +248,7 @@ def heat_map(frame: pd.DataFrame, metric: str, rows: str = "stage", columns: str
     means["share"] = ((means["value"] - low) / (high - low)).where(high > low, -1.0)  # no order, no shade
     means["shown"] = means["value"].map(_rounded)
     base = alt.Chart(means.assign(row=means["row"].map(str), column=means["column"].map(str))).encode(
-        x=alt.X("column:N", sort=_ordered(frame[columns]), title=columns, axis=alt.Axis(labelAngle=-30, labelLimit=220)),
+        x=alt.X("column:N", sort=_ordered(frame[columns]), title=columns, axis=alt.Axis(labelAngle=-30, labelLimit=420)),
         y=alt.Y("row:N", sort=_ordered(frame[rows]), title=None, axis=alt.Axis(labelLimit=220)),
     )  # fmt: skip
     shades = alt.Color(
@@ -275,7 +285,7 @@ def telling_words(frame: pd.DataFrame, a: str = "a", b: str = "b", top: int = 15
     shown = shown.assign(more=(shown["z"] > 0).map({True: b, False: a}))
     bars = alt.Chart(shown).mark_bar().encode(
         x=alt.X("z:Q", title=f"← {a} · z · {b} →"),
-        y=alt.Y("word:N", sort=list(shown["word"]), title=None),
+        y=alt.Y("word:N", sort=None, title=None),
         color=alt.Color("more:N", title="more often in", scale=alt.Scale(domain=[a, b], range=["#E69F00", "#0072B2"])),
         tooltip=list(shown.columns),
     )  # fmt: skip
@@ -353,6 +363,10 @@ def _image_means(frame: pd.DataFrame, metric: str, by: str) -> pd.DataFrame:
     """One row per image and level: the mean over its rows, their number, and a text of them to show."""
     _require(frame, [metric, by, "image"])
     known = frame.dropna(subset=[metric])
+    if known.empty:
+        raise ConfigError(
+            f"column {metric} is empty, so there is nothing to draw: see why with compare or score"
+        )
     groups = known.groupby([by, "image"], observed=True, sort=isinstance(known[by].dtype, _category()))
     cells = groups[metric].agg(["mean", "count"]).reset_index()
     if "text" in frame:
@@ -397,7 +411,7 @@ def _labels(levels: pd.Series[Any]) -> alt.Axis:
     import altair as alt
 
     longest = max(len(str(level)) for level in levels)
-    return alt.Axis(labelAngle=0 if longest * len(levels) < 60 else -30, labelLimit=240)
+    return alt.Axis(labelAngle=0 if longest * len(levels) < 60 else -30, labelLimit=420)
 
 
 def _ticks(values: pd.Series[Any]) -> alt.Axis:

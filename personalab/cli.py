@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.exceptions import TyperException
 
-from personalab import __version__
+from personalab import __version__, sweep_command
 from personalab.config import MAX_CONCURRENT, load_settings
 from personalab.errors import (
     AccessRefused,
@@ -293,6 +293,9 @@ def _planner(
 def _printed(job: Job, what: str, planner: Planner) -> int:
     print_job(job, what, planner.pool.remaining)
     return EXIT_OK if all(row.state != "failed" for row in job.rows) else EXIT_FAILED
+
+
+app.command(help=sweep_command.HELP, epilog=sweep_command.EPILOG)(sweep_command.sweep)
 
 
 @app.command(help="Check character cards of any origin (JSON, PNG).")

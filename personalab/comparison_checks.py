@@ -16,7 +16,10 @@ PAIRS_MIN = 6
 """Pairs below which the exact test can never reach 5 %."""
 FAILURE_GAP = 0.05
 """Difference between two levels' shares of failures from which it matters."""
-_ONE_OF_EACH = ("model", "prompt", "prompt_sha256", "temperature", "embedding_model", "language")
+_ONE_OF_EACH = (
+    "model", "prompt", "prompt_sha256", "temperature", "embedding_model", "language", "criterion", "judge_model",
+    "judge_prompt_sha256",
+)  # fmt: skip
 """Columns of which a level should hold one value, unless it is what is compared."""
 
 
@@ -36,6 +39,8 @@ def failures(rows: pd.DataFrame) -> pd.Series[bool] | None:
     """Which rows failed; None where the frame does not say."""
     if "status" in rows.columns:
         return rows["status"] == "failed"
+    if "judge_model" in rows.columns:  # a judge's rows say what could not be judged
+        return rows["missing"].notna()
     return rows["error"].notna() if "error" in rows.columns else None
 
 

@@ -36,6 +36,9 @@ _LEGEND = (
     "would give a difference as large; corrected, because several comparisons are made."
 )
 
+_SETTINGS = {"words": "the first {} words of each text", "others": "{} others beside each text"}
+"""How budgets are told; other settings by name."""
+
 
 class Compared(Protocol):
     """What is shown of a comparison."""
@@ -56,7 +59,7 @@ class Compared(Protocol):
 
 def comparison_text(found: Compared) -> str:
     """A comparison as plain text."""
-    lines = [f"{found.meta['metric']} by {found.meta['by']}: {headline(found)}", *_about(found), ""]
+    lines = [f"{_subject(found.meta)}: {headline(found)}", *_about(found), ""]
     lines += [f"  {row.level}: {_level(row)}" for row in each_row(found.levels)]
     lines.append("")
     lines += [f"  {sentence(row, found.meta)}" for row in each_row(found.contrasts)]
@@ -68,7 +71,7 @@ def comparison_text(found: Compared) -> str:
 def comparison_html(found: Compared) -> str:
     """A comparison as HTML: sentences, a bar for each difference, warnings, and the tables folded up."""
     meta = found.meta
-    title = f"<h3>{escape(str(meta['metric']))} by {escape(str(meta['by']))}: {escape(headline(found))}</h3>"
+    title = f"<h3>{escape(_subject(meta))}: {escape(headline(found))}</h3>"
     about = "".join(f'<div class="dim">{escape(text)}</div>' for text in _about(found))
     said = "".join(_item(row, meta) for row in each_row(found.contrasts))
     said += "".join(f"<li>{escape(text)}</li>" for text in (*_trend(found), *_length(found)))
@@ -77,6 +80,11 @@ def comparison_html(found: Compared) -> str:
     body += _folded("All numbers of the levels", found.levels)
     body += _folded("All numbers of the differences", found.contrasts)
     return f'{_STYLE}<div class="comparison">{plain(body)}</div>'
+
+
+def _subject(meta: Mapping[str, Any]) -> str:
+    across = f" between {meta['across']}s" if meta["across"] else ""
+    return f"{meta['metric']}{across} by {meta['by']}"
 
 
 def headline(found: Compared) -> str:
@@ -156,7 +164,10 @@ def _about(found: Compared) -> list[str]:
     if meta["params"]:
         parts.append(
             "Computed with "
-            + ", ".join(f"{name} {_setting(value)}" for name, value in meta["params"].items())
+            + ", ".join(
+                _SETTINGS.get(name, f"{name} {{}}").format(_setting(value))
+                for name, value in meta["params"].items()
+            )
             + "."
         )
     return [" ".join(parts)]

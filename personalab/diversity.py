@@ -15,6 +15,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from personalab.errors import ConfigError
 from personalab.words import Item, ngrams
 
 Words = Sequence[str]
@@ -241,7 +242,9 @@ def _units(vectors: ArrayLike) -> NDArray[np.float64]:
     if not table.size:
         return table[:0]
     lengths = np.linalg.norm(table, axis=1, keepdims=True)
-    units: NDArray[np.float64] = np.divide(table, lengths, out=np.zeros_like(table), where=lengths > 0)
+    if not (np.isfinite(lengths) & (lengths > 0)).all():
+        raise ConfigError("a vector is zero or not finite, so it has no direction: leave its text out")
+    units: NDArray[np.float64] = table / lengths
     return units
 
 

@@ -7,6 +7,7 @@ score(tweets, ["embedding_mean_cosine", "vendi_score"], embed=embed)
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -73,7 +74,9 @@ class Embedder:
 
 def _numbers(text: str) -> list[float]:
     try:
-        numbers = json.loads(text)
-        return [float(number) for number in numbers]
+        numbers = [float(number) for number in json.loads(text)]
     except (ValueError, TypeError) as error:
         raise ReplyInvalid("embedding", f"no list of numbers: {error}", text=text) from error
+    if not any(numbers) or not all(map(math.isfinite, numbers)):
+        raise ReplyInvalid("embedding", "a vector that is empty, zero or not finite", text=text)
+    return numbers

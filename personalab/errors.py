@@ -12,6 +12,7 @@ PersonalabError
 │   ├── BudgetExhausted      the next request might pass a ceiling, so it was not sent
 │   └── PriceUnknown         a ceiling is on cost, and nobody knows what the model costs
 ├── OutputError              a result that cannot be written or read
+├── KernelError              a notebook's kernel that cannot be started
 ├── ProviderError            the endpoint did not answer as it should
 │   ├── ProviderUnreachable  no connection, a time-out or a server error, after every attempt
 │   ├── RateLimited          still refused by a rate limit after waiting as long as allowed
@@ -112,6 +113,10 @@ class PriceUnknown(BudgetError):
 
 class OutputError(PersonalabError):
     """A result that cannot be written or read."""
+
+
+class KernelError(PersonalabError):
+    """A notebook's kernel that cannot be started."""
 
 
 class ProviderError(PersonalabError):

@@ -73,6 +73,7 @@ EXAMPLE_COLUMNS: dict[str, Callable[[Run, Tweet], Any]] = {
     "source": lambda run, tweet: "example",
     "run": lambda run, tweet: run.name,
     "file": lambda run, tweet: None,
+    "card": lambda run, tweet: f"{run.name}_persona.json",
     "persona": lambda run, tweet: run["core_persona"].name,
     "persona_id": lambda run, tweet: persona_id(run["core_persona"], run.brief),
     "date": lambda run, tweet: None,
@@ -116,6 +117,7 @@ TWEET_COLUMNS: dict[str, Callable[[Path, Tweets, WrittenTweet], Any]] = {
     "source": lambda path, tweets, tweet: "calendar",
     "run": lambda path, tweets, tweet: None,
     "file": lambda path, tweets, tweet: path.name,
+    "card": lambda path, tweets, tweet: tweets.card or None,
     "persona": lambda path, tweets, tweet: tweets.persona,
     "persona_id": lambda path, tweets, tweet: tweets.persona_id,
     "date": lambda path, tweets, tweet: tweet.date,
@@ -165,11 +167,12 @@ def stages_df(runs: Runs) -> pd.DataFrame:
     )
 
 
-def texts_df(runs: Runs, stages: Iterable[str] | str | None = None) -> pd.DataFrame:
+def texts_df(runs: Runs, stages: Iterable[str] | str | None = None, *, shown: bool = False) -> pd.DataFrame:
     """One row per text of a stage: a person of the network, an entry of the book, a tweet, a field of the core persona.
 
     `part` is the field it stands in. Of an experiment the stages under study are given, of runs all, unless `stages` says which.
-    A cell in which such a stage failed has one row, without a text, that says why in `error`.
+    A cell in which such a stage failed has one row, without a text, that says why in `error`. `shown` adds a column with what
+    the model was shown, which the metric `copy_rate` reads.
     """
     if stages is None:
         stages = runs.grid.stages if isinstance(runs, Experiment) else None
@@ -178,10 +181,11 @@ def texts_df(runs: Runs, stages: Iterable[str] | str | None = None) -> pd.DataFr
     def rows(run: Run) -> Iterator[dict[str, Any]]:
         for record in run.stages.values():
             if record.output is not None and (wanted is None or record.stage in wanted):
+                sent = {"shown": record.request and str(record.request)} if shown else {}
                 for part, text in record.output.units():
-                    yield _row(TEXT_COLUMNS, run, record, part, text)
+                    yield _row(TEXT_COLUMNS, run, record, part, text) | sent
 
-    return labelled(runs, TEXT_COLUMNS, rows, failed=wanted)
+    return labelled(runs, [*TEXT_COLUMNS, *(["shown"] if shown else [])], rows, failed=wanted)
 
 
 def people_df(runs: Runs) -> pd.DataFrame:

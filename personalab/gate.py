@@ -16,7 +16,6 @@ from contextlib import asynccontextmanager
 
 from personalab.errors import ProviderUnreachable, RateLimited
 from personalab.limits import Limits, Ticket
-from personalab.slots import Slots
 
 
 class _Turn:
@@ -76,7 +75,8 @@ class Gate:
         limits = ticket.limits
         try:
             if limits.slots is not None:
-                ticket.place = await self._place(ticket, limits.slots)
+                ticket.place = await limits.slots.take(lambda: limits.allowed)
+            self._go(ticket)
             yield ticket
         except RateLimited as error:
             with self._lock:
@@ -95,15 +95,6 @@ class Gate:
                 limits.slots.free(ticket.place)
             self._leave(ticket)
 
-    async def _place(self, ticket: Ticket, slots: Slots) -> int:
-        with self._lock:
-            ticket.limits.wait_outside()
-        try:
-            return await slots.take(ticket.limits.limit)
-        finally:
-            with self._lock:
-                ticket.limits.go(ticket)
-
     async def _enter(self, rank: int, tokens: int, model: str) -> Ticket:
         with self._lock:
             line = self._lines.setdefault(model, [])
@@ -121,6 +112,12 @@ class Gate:
                     turn.given.limits.leave(turn.given)
                 self._admit()
             raise
+
+    def _go(self, ticket: Ticket) -> None:
+        with self._lock:
+            ticket.limits.go(ticket)
+            if ticket.limits.one_by_one:
+                self._admit()
 
     def _leave(self, ticket: Ticket) -> None:
         with self._lock:

@@ -69,6 +69,7 @@ PAIR = Question(
     sampling=SamplingParams(temperature=0.5),
 ).checked()
 NO_CONTEXT = "nothing"
+NO_TEXT = "there is no text to judge"
 
 
 @dataclass(frozen=True)
@@ -119,15 +120,17 @@ class Judge:
             raise ConfigError("the frame has no rows: there is nothing to judge")
         chosen = tuple(find_criterion(self.rubric, name) for name in criteria) or self.rubric
         question = find_question(self.questions, "judge_score")
-        texts = frame[text].astype(str).tolist()
-        contexts = frame[context].astype(str).tolist() if context else [NO_CONTEXT] * len(frame)
+        texts = _texts(frame[text])
+        contexts = _texts(frame[context]) if context else [NO_CONTEXT] * len(frame)
 
         async def one(place: int, what: Criterion, number: int) -> JsonObject:
             values = {
                 "question": what.question, "levels": what.scale(),
-                "context": escaped(contexts[place]), "text": escaped(texts[place]),
+                "context": escaped(contexts[place] or NO_CONTEXT), "text": escaped(texts[place]),
             }  # fmt: skip
-            answer = await self._ask(question, question.ask(values, replicate=number))
+            answer = _Answer(error=NO_TEXT)
+            if texts[place]:
+                answer = await self._ask(question, question.ask(values, replicate=number))
             row = {"item": place, "criterion": what.name, "judgement": number}
             return row | _score_row(answer, texts[place]) | _paid(question, [answer])
 
@@ -177,21 +180,23 @@ class Judge:
             values = {"question": what.question, "context": escaped(pair.context)}
             texts = [escaped(pair.texts[0]), escaped(pair.texts[1])]
             orders = (texts, texts[::-1])
-            answers = await together(
-                self._ask(
-                    question, question.ask(values | {"first": first, "second": second}, replicate=number)
+            answers = [_Answer(error=NO_TEXT)] * 2
+            if all(texts):
+                answers = await together(
+                    self._ask(
+                        question, question.ask(values | {"first": first, "second": second}, replicate=number)
+                    )
+                    for first, second in orders
                 )
-                for first, second in orders
-            )
             row = pair.unit | {
                 "a": pair.names[0],
                 "b": pair.names[1],
                 "criterion": what.name,
                 "judgement": number,
             }
-            for order, answer, names in zip(("ab", "ba"), answers, ("ab", "ba"), strict=True):
-                row |= {order: _named(answer, names), f"explanation_{order}": answer.explanation}
-            errors = "; ".join(answer.error for answer in answers if answer.error) or None
+            for order, answer in zip(("ab", "ba"), answers, strict=True):
+                row |= {order: _named(answer, order), f"explanation_{order}": answer.explanation}
+            errors = "; ".join(dict.fromkeys(answer.error for answer in answers if answer.error)) or None
             return (
                 row | {"outcome": outcome(row["ab"], row["ba"]), "missing": errors} | _paid(question, answers)
             )
@@ -312,22 +317,28 @@ def _check_columns(frame: pd.DataFrame, columns: Iterable[str]) -> None:
             raise unknown("column", column, map(str, frame.columns))
 
 
+def _texts(column: pd.Series[Any]) -> list[str]:
+    """The texts of a column; "" where there is none, as for a cell that failed."""
+    texts = ["" if missing else str(value) for value, missing in zip(column, column.isna(), strict=True)]
+    return [text if text.strip() else "" for text in texts]
+
+
 def _pairs(frame: pd.DataFrame, by: str, keys: list[str], text: str, context: str) -> Iterator[_Pair]:
     """Each unit's conditions two by two, in the order of the conditions."""
     for unit, rows in frame.groupby(keys, sort=False, observed=True):
         found = {name: group for name, group in rows.groupby(by, sort=False, observed=True) if len(group)}
-        known = set(rows[context].astype(str)) if context else {NO_CONTEXT}
+        known = {each for each in _texts(rows[context]) if each} if context else set()
         if len(known) > 1:
             told = ", ".join(map(str, unit))
             raise ConfigError(f"{context} of {told} differs between the values of {by}: leave context out")
         order = _ordered(frame[by], tuple(found))
         for one, other in combinations(order, 2):
-            texts = tuple("\n\n".join(found[name][text].astype(str)) for name in (one, other))
+            texts = tuple("\n\n".join(filter(None, _texts(found[name][text]))) for name in (one, other))
             yield _Pair(
                 dict(zip(keys, unit, strict=True)),
                 (one, other),
                 (texts[0], texts[1]),
-                known.pop() if len(known) else "",
+                "".join(known) or NO_CONTEXT,
             )
 
 

@@ -38,12 +38,13 @@ _REFUSAL_SECONDS_MAX = 2.0
 
 
 class Ticket:
-    """One request on its way: when it went, how many were in flight with it, and what its answer tells."""
+    """One request on its way: when it was let in and when it went, how many were in flight with it, what its answer tells."""
 
     def __init__(self, limits: Limits, tokens: int, now: float, sent: Sent) -> None:
         self.limits = limits
         self.tokens = tokens
         self.entered = self.at = now
+        self.gone = False
         self.sent = sent
         self.beside = 0
         self.place: int | None = None
@@ -66,7 +67,7 @@ class Limits:
         self._pace = pace
         self._clock = clock
         self._entered = 0
-        self._outside = 0  # let in here, waiting for another process to leave
+        self._gone = 0  # of them; the others wait for another process to leave, or for their loop
         self._width = Allowance(limit, successes=_RECOVERY, most=limit)
         self._window = Window()
         self._quotas = Quotas()
@@ -78,6 +79,7 @@ class Limits:
         self._closed_at = 0.0
         self._closed_until = 0.0
         self._trial: Ticket | None = None
+        self._time_is_up = True  # not so when others got through since it was closed
         self._refusal_seconds = _REFUSAL_SECONDS_MIN
         self._back_seconds = 0.0
         self._failures = 0
@@ -86,12 +88,17 @@ class Limits:
     @property
     def in_flight(self) -> int:
         """Requests at the endpoint now."""
-        return self._entered - self._outside
+        return self._gone
 
     @property
     def outside(self) -> int:
-        """Requests that wait for a place that all processes of the machine share."""
-        return self._outside
+        """Requests that were let in and have not gone: they wait for a place that all processes of the machine share."""
+        return self._entered - self._gone
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether each has to go before the next is let in, so that those let in one after the other do not go together."""
+        return self._pace is not None or self._window.known
 
     @property
     def allowed(self) -> int:
@@ -121,7 +128,7 @@ class Limits:
     def wait(self, tokens: int) -> float | None:
         """0 if a request of so many tokens may enter, and has to; else the seconds until it might, None for unknown."""
         now = self._clock()
-        if self._entered >= self._width.number:
+        if self._entered >= self._width.number or (self.outside and self.one_by_one):
             return None
         if self._failures and (self._entered or now < self._rests_until):
             return self._rests_until - now if now < self._rests_until else None
@@ -129,6 +136,8 @@ class Limits:
             if now < self._closed_until:
                 return self._closed_until - now
             if self._trial is not None:
+                if not self._trial.gone:
+                    return None
                 # A refusal is quick, an answer is not: what was not refused by now has got through.
                 if now < (through := self._trial.at + self._refusal_seconds):
                     return through - now
@@ -139,29 +148,28 @@ class Limits:
         return self._pace.take(tokens)
 
     def enter(self, tokens: int) -> Ticket:
-        """Let a request in; `leave` has to follow."""
-        now = self._clock()
-        self._window.entered(now, alone=self._entered == 0 and not self._closures)
+        """Let a request in; `go`, when it does, and `leave` have to follow."""
         self._entered += 1
-        ticket = Ticket(self, tokens, now, self._quotas.send(tokens))
-        ticket.beside = self.in_flight
+        ticket = Ticket(self, tokens, self._clock(), self._quotas.send(tokens))
         if self._closures:
             self._trial = ticket
+            self._time_is_up = not self._others_got_through()
         return ticket
 
-    def wait_outside(self) -> None:
-        """One that was let in waits for a place of the machine."""
-        self._outside += 1
-
     def go(self, ticket: Ticket) -> None:
-        """It has its place, or gives up."""
-        self._outside -= 1
+        """It has its place and is sent."""
         ticket.at = self._clock()
-        ticket.beside = self.in_flight
+        ticket.gone = True
+        self._window.entered(ticket.at, alone=self._gone == 0 and not self._closures)
+        self._gone += 1
+        ticket.beside = self._gone
+        if self._pace is not None:
+            self._pace.gone(ticket.tokens, late=ticket.at - ticket.entered)
 
     def leave(self, ticket: Ticket) -> None:
         """A request is over, however it ended."""
         self._entered -= 1
+        self._gone -= ticket.gone
         if ticket is self._trial:  # it ended in neither way that teaches: the next one tries
             self._trial = None
         if self._pace is not None and ticket.used is not None:
@@ -171,7 +179,7 @@ class Limits:
         """A request met a rate limit."""
         now = self._clock()
         ticket.used = 0
-        self._window.refused(ticket.entered)
+        self._window.refused(ticket.at)
         self._quotas.told(error.quotas, ticket.sent, now)
         self._refusal_seconds = min(_REFUSAL_SECONDS_MAX, max(_REFUSAL_SECONDS_MIN, 2 * (now - ticket.at)))
         self._back_seconds = _BACK * (error.retry_after or BACKOFF_FIRST_SECONDS)
@@ -188,6 +196,8 @@ class Limits:
         now = self._clock()
         self._quotas.told(ticket.quotas, ticket.sent, now)
         self._through = max(self._through, ticket.beside)
+        if self.slots is not None and ticket is not self._trial:
+            self.slots.got_through(ticket.at)
         self._failures = 0
         # One more is tried only while there is so much to do that the refused one is back before the others are done.
         if waiting * (now - ticket.at) / self._width.number >= self._back_seconds:
@@ -221,6 +231,10 @@ class Limits:
         else:
             self._width.less(now)
 
+    def _others_got_through(self) -> bool:
+        """Whether a request of another process got through that was sent since nothing of this one does."""
+        return self.slots is not None and self._closed_at < self.slots.through <= self._clock()
+
     def _close(self, now: float, retry_after: float | None) -> None:
         guess = _CLOSED_FIRST_SECONDS * _CLOSED_GROWTH**self._closures
         wait = max(retry_after or 0.0, min(_CLOSED_GUESS_SECONDS_MAX, guess))
@@ -229,6 +243,7 @@ class Limits:
         self._trial = None
 
     def _open(self, trial: Ticket) -> None:
-        self._window.learn(self._closed_at, trial.at)
+        if self._time_is_up:
+            self._window.learn(self._closed_at, trial.at)
         self._closures = self._proof = 0
         self._trial = None

@@ -351,6 +351,8 @@ def _group(
     kept = part
     for name in _read(each):
         kept = kept[[known(value) for value in kept[name]]]
+    if VECTORS in each.columns:
+        kept = kept[[_embeddable(text) for text in kept["text"]]]
     columns: list[Sequence[Any]] = []
     for name in each.columns:
         if name == PART:
@@ -383,13 +385,18 @@ def _embedded(
     """A vector for each different text, asked for in one go."""
     if embed is None or not any(VECTORS in each.columns for each in chosen):
         return {}
-    texts = list(dict.fromkeys(text for text in frame["text"] if known(text)))
+    texts = list(dict.fromkeys(text for text in frame["text"] if _embeddable(text)))
     vectors = np.asarray(embed(texts), dtype=np.float64)
     if vectors.ndim != 2 or len(vectors) != len(texts):
         raise ConfigError(
             f"embed gave {len(vectors)} vectors for {len(texts)} texts: it has to give one a text"
         )
     return dict(zip(texts, vectors, strict=True))
+
+
+def _embeddable(text: Any) -> bool:
+    """Whether a text has a vector: an empty one has none."""
+    return known(text) and bool(str(text).strip())
 
 
 def _mean(values: NDArray[np.float64]) -> float:

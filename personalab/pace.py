@@ -16,10 +16,13 @@ from pathlib import Path
 from filelock import FileLock
 
 _MINUTE = 60.0
-_LATE_SECONDS = 0.05
+_LATE_SECONDS = 0.01
 """So much later than its time a request may go without those behind it going later too: timers are late."""
-_SPARE = 1.01
-"""Two requests do not take equally long to the endpoint, so they go a little further apart than they must."""
+_SPARE = 1.02
+"""Two requests do not take equally long to the endpoint, so they go a little further apart than they must.
+
+Over a second, the shortest time that endpoints count by, it is twice what timers may be late.
+"""
 _DEBT_SECONDS_MAX = 120.0
 """However much was taken before, the next goes after this."""
 _STATE = struct.Struct("<dd")
@@ -70,6 +73,14 @@ class Pace:
                 return wait
             self._add(state, now, self._request_seconds, tokens * self._token_seconds)
             return 0.0
+
+    def gone(self, tokens: int, late: float) -> None:
+        """A request of so many tokens went so many seconds after it was let in: what is late goes on from there."""
+        if late > _LATE_SECONDS:
+            now = self._clock()
+            with self._state() as state:
+                for index, more in enumerate((self._request_seconds, tokens * self._token_seconds)):
+                    state[index] = min(max(state[index], now + more), now + _DEBT_SECONDS_MAX)
 
     def settle(self, tokens: int) -> None:
         """A request took so many tokens more than was thought, or fewer, if negative."""

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
+from itertools import combinations
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -36,13 +37,16 @@ class Preferences:
 
     `comparisons`: one row a unit, pair of conditions and judgement, with both answers and their `outcome`.
     `strengths`: one row a condition: `strength` by Bradley and Terry (geometric mean 1) with an interval over images,
-    `win_rate` with ties as half. `flip_rate`: the share of comparisons whose answer changed with the order (0 is best).
-    `first_share`: how often the text shown first won among answers that were no tie (0.5 is fair), with an interval.
+    `win_rate` with ties as half. `contrasts`: one row a pair of conditions: `images`, `a_share` (ties as half, each image
+    counting once), `p` by flipping the images' signs, and `p_adj` by Holm. `flip_rate`: the share of comparisons whose
+    answer changed with the order (0 is best). `first_share`: how often the text shown first won among answers that were
+    no tie (0.5 is fair), with an interval.
     `missing`: comparisons without an outcome. Shares are None where there was nothing to count.
     """
 
     comparisons: pd.DataFrame
     strengths: pd.DataFrame
+    contrasts: pd.DataFrame
     flip_rate: float | None
     first_share: float | None
     first_share_interval: stats.Interval | None
@@ -59,7 +63,8 @@ class Preferences:
         decided = int((whole["ab"] != "tie").sum() + (whole["ba"] != "tie").sum())
         return cls(
             comparisons=table,
-            strengths=_strengths(whole, names, image),
+            strengths=strengths_df(whole, names, image),
+            contrasts=_contrasts(whole, names, image),
             flip_rate=float((whole["ab"] != whole["ba"]).mean()) if len(whole) else None,
             first_share=first / decided if decided else None,
             first_share_interval=stats.wilson_interval(first, decided) if decided else None,
@@ -105,24 +110,51 @@ class Preferences:
         return told
 
     def _best(self) -> str:
-        best, rest = self.strengths.iloc[0], self.strengths.iloc[1:]
+        best = self.strengths.iloc[0]
         if math.isnan(best["strength"]):
-            return "Strengths are unknown: one of the conditions has no comparison with an outcome."
+            return "Strengths are unknown: comparisons with an outcome do not tie all conditions together."
+        alone = self.contrasts[(self.contrasts[["a", "b"]] == best["condition"]).any(axis=1)]
+        shown = bool((alone["p_adj"] < ALPHA).all())
+        images = int(alone["images"].min())
+        floor = stats.sign_flip_floor(images)
         sure = (
-            "With one image nobody knows how sure that is."
-            if math.isnan(best["low"])
-            else "Its interval lies above all others."
-            if best["low"] > rest["high"].max()
-            else "Its interval overlaps another's: this many images do not show which is better."
+            f"That is more than chance explains, against each other one (p below {ALPHA:g}, corrected)."
+            if shown
+            else f"With {images} image{'s' * (images != 1)} nothing can be shown, whatever the judge says: take it as a description."
+            if floor is None or floor * len(self.contrasts) >= ALPHA
+            else "Chance explains it as well: so many images do not show which is better."
         )
         return f"{best['condition']} is preferred most often: {best['win_rate']:.0%} of its comparisons, ties as half. {sure}"
 
 
+ALPHA = 0.05
+"""A condition is called better where the corrected p is below."""
 FLIP_RATE_HIGH = 0.4
 """Above this share of changed answers a judge is called a poor one; good ones have 0.35 in published comparisons."""
+IMAGES_MIN = 6
+"""Images below which there is no interval: draws of so few are too much alike, and two of one mind would look sure."""
 
 
-def _strengths(whole: pd.DataFrame, names: Sequence[Any], image: str) -> pd.DataFrame:
+def _contrasts(whole: pd.DataFrame, names: Sequence[Any], image: str) -> pd.DataFrame:
+    """One row a pair of conditions. An image's comparisons are one number, as they are no evidence of their own."""
+    import pandas as pd
+
+    pairs = list(combinations(names, 2))
+    signs = whole["outcome"].map({"a": 1.0, "tie": 0.0, "b": -1.0})
+    samples = []
+    for a, b in pairs:
+        one, other = ((whole["a"] == x) & (whole["b"] == y) for x, y in ((a, b), (b, a)))
+        here = signs.where(one, -signs)[one | other]
+        samples.append(here.groupby(whole[image], observed=True).mean().to_numpy())
+    p_values = stats.sign_flip_ps(samples)
+    rows = [
+        {"a": a, "b": b, "images": len(each), "a_share": (each.mean() + 1) / 2 if len(each) else None, "p": p, "p_adj": adjusted}
+        for (a, b), each, p, adjusted in zip(pairs, samples, p_values, stats.holm(p_values), strict=True)
+    ]  # fmt: skip
+    return pd.DataFrame(rows).astype({"a_share": float, "p": float, "p_adj": float})
+
+
+def strengths_df(whole: pd.DataFrame, names: Sequence[Any], image: str) -> pd.DataFrame:
     """One row a condition, the strongest first."""
     import pandas as pd
 
@@ -132,9 +164,9 @@ def _strengths(whole: pd.DataFrame, names: Sequence[Any], image: str) -> pd.Data
     met, won = (total + total.T).sum(axis=1), total.sum(axis=1)
     strength: Any = np.full(len(names), np.nan)
     low, high = strength.copy(), strength.copy()
-    if (met > 0).all():
+    if rankings.comparable(total):
         strength = rankings.bradley_terry(total)
-        if len(tables) > 1:
+        if len(tables) >= IMAGES_MIN:
             intervals = rankings.strength_intervals(tables)
             low, high = (np.array([getattr(each, end) for each in intervals]) for end in ("low", "high"))
     frame = pd.DataFrame(

@@ -87,7 +87,11 @@ def duration(seconds: float) -> str:
 async def watch(tally: Callable[[], Tally], wanted: bool = True) -> AsyncIterator[None]:
     """Show a batch while it runs, if somebody is looking: in a notebook, or on a terminal."""
     show = (
-        _notebook() if wanted and _in_notebook() else _terminal() if wanted and sys.stderr.isatty() else None
+        notebook_bar()
+        if wanted and in_notebook()
+        else _terminal()
+        if wanted and sys.stderr.isatty()
+        else None
     )
     if show is None:
         yield
@@ -123,12 +127,12 @@ def _terminal() -> Show:
 
     def draw(tally: Tally) -> None:
         # One column stays free: a full line wraps when a terminal echoes a key.
-        live.update(Text(_line(tally, live.console.width - 1), no_wrap=True), refresh=True)
+        live.update(Text(bar_line(tally, live.console.width - 1), no_wrap=True), refresh=True)
 
     return draw, lambda tally: live.stop()
 
 
-def _line(tally: Tally, width: int) -> str:
+def bar_line(tally: Tally, width: int) -> str:
     """The bar in front of the words, as long as there is room for it."""
     words = str(tally)
     if len(words) > width:
@@ -140,7 +144,8 @@ def _line(tally: Tally, width: int) -> str:
     return f"{'━' * full}{'╌' * (cells - full)} {words}"
 
 
-def _notebook() -> Show:
+def notebook_bar() -> Show:
+    """A bar in the cell that runs, updated in place."""
     from IPython import display as ipython
 
     display: Any = ipython  # it comes without types
@@ -160,7 +165,7 @@ def _html(tally: Tally) -> str:
     )
 
 
-def _in_notebook() -> bool:
+def in_notebook() -> bool:
     """Whether a kernel runs this; nothing is imported that is not loaded already."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None

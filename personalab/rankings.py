@@ -39,13 +39,17 @@ def bradley_terry(wins: ArrayLike, *, prior: float = PRIOR) -> _Matrix:
     np.fill_diagonal(met, False)
     table = np.where(met, table + prior / 2, 0.0)
     if not _tied_together(table):
-        mend = (
-            "give prior=1" if prior == 0 and _tied_together(met.astype(np.float64)) else "compare more pairs"
-        )
+        mend = "give prior=1" if prior == 0 and comparable(met) else "compare more pairs"
         raise ConfigError(
             f"the comparisons do not tie all conditions together, so strengths are unknown: {mend}"
         )
     return _most_likely(table)
+
+
+def comparable(wins: ArrayLike) -> bool:
+    """Whether comparisons tie all together, so that with a prior strengths can be said."""
+    table = np.asarray(wins, dtype=np.float64)
+    return _tied_together(table + table.T)
 
 
 def _most_likely(wins: _Matrix) -> _Matrix:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from statistics import fmean, pstdev
 
 import regex
@@ -61,7 +62,13 @@ def copy_rate(text: str, shown: str, *, n: int = COPIED_WORDS) -> float | None:
     Read it beside adherence: who repeats the card adheres to it.
     """
     grams = set(ngrams(plain_words(text), n))
-    return len(grams & set(ngrams(plain_words(shown), n))) / len(grams) if grams else None
+    return len(grams & _runs_of_words(shown, n)) / len(grams) if grams else None
+
+
+@lru_cache(maxsize=64)
+def _runs_of_words(shown: str, n: int) -> frozenset[tuple[str, ...]]:
+    """Kept, as many texts were shown the same."""
+    return frozenset(ngrams(plain_words(shown), n))
 
 
 @metric(unit="emoji a tweet", range=(0, None))

@@ -12,8 +12,10 @@ import hashlib
 import os
 import platform
 import select
+import struct
 import threading
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 
 try:
@@ -24,10 +26,11 @@ except ImportError:  # Windows: the limit holds within a process only
 _DEAD_HOLDER_MILLISECONDS = 100
 """A holder that died tells nobody, so whoever is next looks this often."""
 _PIPE_BYTES = 4096
+_TIME = struct.Struct("<d")
 
 
 class _Waiter:
-    def __init__(self, loop: asyncio.AbstractEventLoop, limit: int) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, limit: Callable[[], int]) -> None:
         self.loop, self.limit = loop, limit
         self.future: asyncio.Future[int] = loop.create_future()
         self.given: int | None = None
@@ -64,11 +67,22 @@ class Slots:
             with contextlib.suppress(FileExistsError):  # another process was faster
                 os.mkfifo(pipe, 0o600)
         self._pipe = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
+        self._through = self._open("through")
 
-    async def take(self, limit: int) -> int:
-        """A place below `limit`; `free` has to follow. Waits its turn behind other processes."""
+    @property
+    def through(self) -> float:
+        """When the request that got through last, of any process, was sent, in seconds of `time.monotonic`."""
+        written = os.pread(self._through, _TIME.size, 0)
+        return float(_TIME.unpack(written)[0]) if len(written) == _TIME.size else float("-inf")
+
+    def got_through(self, sent: float) -> None:
+        """Let all processes know that a request got through which was sent at that time."""
+        os.pwrite(self._through, _TIME.pack(sent), 0)
+
+    async def take(self, limit: Callable[[], int]) -> int:
+        """A place below what `limit` says when one is free; `free` has to follow. Waits its turn behind other processes."""
         with self._lock:
-            if not self._waiting and self._thread is None and (place := self._at_once(limit)) is not None:
+            if not self._waiting and self._thread is None and (place := self._at_once(limit())) is not None:
                 return place
             waiter = _Waiter(asyncio.get_running_loop(), limit)
             self._waiting.append(waiter)
@@ -91,7 +105,7 @@ class Slots:
 
     def close(self) -> None:
         """Close every file; for a fork's child, whose parent goes on holding them."""
-        for file in (*self._files, self._head, self._queue, self._pipe):
+        for file in (*self._files, self._head, self._queue, self._pipe, self._through):
             os.close(file)
 
     def _at_once(self, limit: int) -> int | None:
@@ -146,7 +160,7 @@ class Slots:
                 self._waiting.popleft()
             if not self._waiting:
                 return True
-            place = self._lock_one(self._waiting[0].limit)
+            place = self._lock_one(self._waiting[0].limit())
             if place is None:
                 return False
             waiter = self._waiting.popleft()

@@ -31,7 +31,7 @@ def print_personas(
     """
     shown = list(rows) if len(rows) <= ROWS_SHOWN else [row for row in rows if row.error or row.note]
     if shown:
-        _print_table(
+        print_table(
             "personas" if len(shown) == len(rows) else f"personas: {len(shown)} of {len(rows)}",
             ["from", "persona", "status"],
             ["calls", "tokens in", "tokens out", "seconds"],
@@ -103,7 +103,7 @@ def print_job(job: Job, what: str, remaining: Ceilings | None = None) -> None:
     """A table of calendars or tweets, a row a persona; errors on standard error; a summary. `what` is counted."""
     shown = job.rows if len(job.rows) <= ROWS_SHOWN else [row for row in job.rows if row.error or row.note]
     if shown:
-        _print_table(
+        print_table(
             job.kind,
             ["persona", "month", "status"],
             [what, "missing"],
@@ -126,7 +126,7 @@ def print_job(job: Job, what: str, remaining: Ceilings | None = None) -> None:
 def print_cache(folder: Path, rows: Sequence[Share]) -> None:
     """A table of what a cache folder holds, a row per model and stage, and a summary."""
     if rows:
-        _print_table(
+        print_table(
             f"cache {shorter(folder)}",
             ["model", "stage"],
             ["entries", "size", "hits"],
@@ -163,9 +163,10 @@ def file_size(size: int) -> str:
     return f"{size / 1000:,.0f} kB" if size < 1_000_000 else f"{size / 1_000_000:,.1f} MB"
 
 
-def _print_table(
+def print_table(
     title: str, words: list[str], numbers: list[str], rows: Iterable[Sequence[object]], last: str = "file"
 ) -> None:
+    """A table with a file at the end of each row: columns of words, then of numbers."""
     from rich import box
     from rich.table import Table
     from rich.text import Text

@@ -100,6 +100,11 @@ def test_heat_map_is_coloured_by_row() -> None:
     assert works_alone(figure)
 
 
+def test_words_that_mean_something_to_vega() -> None:
+    """A word such as `if`, which its expressions have as well, is a word like others."""
+    assert telling_words(pd.DataFrame({"word": ["if", "true"], "z": [1.0, -2.0]})).png()
+
+
 def test_telling_words() -> None:
     """The outermost on both sides, with the other columns to be read."""
     figure = telling_words(WORDS, "v1", "v2", top=1)
@@ -144,6 +149,12 @@ async def test_charts_of_an_experiment(pipeline: Pipeline) -> None:
         ),
         (lambda: telling_words(WORDS.drop(columns="z")), "unknown column 'z'"),
         (lambda: network(people_df([])), "nobody to draw"),
+        (lambda: by_level(SCORES.assign(length=None), "length"), "column length is empty"),
+        (lambda: paired(SCORES.assign(length=None), "length", by="temperature"), "column length is empty"),
+        (
+            lambda: heat_map(SCORES.assign(length=None), "length", rows="image", columns="temperature"),
+            "column length is empty",
+        ),
     ],
 )
 def test_what_cannot_be_drawn(draw: Any, message: str) -> None:

@@ -175,10 +175,30 @@ def test_a_metric_of_sets_is_scored_first() -> None:
     assert found.length_check is not None
     assert found.length_check["length"].tolist() == ["word_count"]
     assert "Lower is better, so this favours wide." in str(found)
+    assert str(found).startswith("jaccard_mean by condition: ")
+    assert "Computed with the first 15 words of each text." in str(found)
     across = compare(pd.DataFrame(rows), metric="jaccard_mean", across="replicate")
+    assert str(across).startswith("jaccard_mean between replicates by condition: ")
+    assert "jaccard_mean between replicates by condition: " in across._repr_html_()
     assert across.contrasts.loc[0, "favours"] == "b"
     with pytest.raises(ConfigError, match="one value for all images"):
         compare(pd.DataFrame(rows), metric="attribution_accuracy")
+
+
+def test_a_judge_s_rows_are_watched() -> None:
+    """What one condition lacks more often than the other is failure; criteria are not one measure."""
+    rows = [
+        (level, image, criterion, 3.0, "refused" if level == "b" and image < "c" else None, "m")
+        for level in "ab"
+        for image in "abcdefg"
+        for criterion in ("voice", "lived")
+    ]
+    frame = pd.DataFrame(rows, columns=["condition", "image", "criterion", "score", "missing", "judge_model"])
+    frame.loc[frame["missing"].notna(), "score"] = np.nan
+    warnings = " ".join(compare(frame, metric="score").warnings)
+    assert "failures differ between levels (a: 0%, b: 29%)" in warnings
+    assert "level a mixes 2 values of criterion" in warnings
+    assert compare(frame, metric="score").levels["n_failed"].tolist() == [0, 4]
 
 
 def test_favours_nobody_without_evidence() -> None:

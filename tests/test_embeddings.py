@@ -11,8 +11,8 @@ import pytest
 
 from personalab import LLMPool
 from personalab.comparison import compare
-from personalab.embeddings import Embedder
-from personalab.errors import ConfigError, KeyRefused
+from personalab.embeddings import Embedder, _numbers
+from personalab.errors import ConfigError, KeyRefused, ReplyInvalid
 from personalab.metrics import score
 from personalab.offline.faults import parse_faults
 from personalab.offline.server import OfflineServer
@@ -84,6 +84,30 @@ async def test_what_goes_wrong(tmp_path: Path) -> None:
                 async with session.post(f"{server.base_url}/embeddings", json=body) as response:
                     assert response.status == 400
                     assert (await response.json())["error"]["param"] == param
+
+
+@pytest.mark.parametrize("text", ["[]", "[0, 0]", "[1, NaN]", "[1e999]", "[null]", '{"a": 1}', "12", "no"])
+def test_what_is_no_vector_is_no_answer(text: str) -> None:
+    """Nothing, zero, infinite, no numbers: the metrics would make numbers of it that look sound."""
+    with pytest.raises(ReplyInvalid):
+        _numbers(text)
+
+
+@pytest.mark.parametrize("metric", ["embedding_mean_cosine", "embedding_nearest_cosine", "vendi_score"])
+def test_vectors_without_a_direction(metric: str) -> None:
+    """They are an error, whoever embeds; a text that is blank has no vector and is left out."""
+    frame = pd.DataFrame({"condition": "a", "image": "x", "text": [*TEXTS, " "]})
+    blank: list[str] = []
+
+    def embed(texts: list[str]) -> list[list[float]]:
+        blank.extend(text for text in texts if not text.strip())
+        return [[1.0, len(text)] for text in texts]
+
+    assert score(frame, [metric], embed=embed)[metric].notna().all()
+    assert blank == []
+    for value in (0.0, float("nan")):
+        with pytest.raises(ConfigError, match="zero or not finite"):
+            score(frame, [metric], embed=lambda texts, value=value: np.full((len(texts), 2), value))
 
 
 def test_kinds_of_requests_have_keys_of_their_own() -> None:

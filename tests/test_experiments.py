@@ -18,6 +18,7 @@ from personalab.experiments import Experiment
 from personalab.frames import conditions_df, runs_df, stages_df, texts_df, tweets_df
 from personalab.grids import grid
 from personalab.images import open_picture
+from personalab.metrics import score
 from personalab.offline.writer import write
 from personalab.prices import Price
 from personalab.prompts import PromptTemplate, stage_prompt
@@ -296,6 +297,11 @@ async def test_frames_of_an_experiment(pipeline: Pipeline) -> None:
     people = experiment.cells[0].run["social_network"].people()
     assert texts["text"][0].startswith(people[0].name)
     assert texts["text"].str.contains("\n").all()
+    assert "shown" not in texts
+    shown = texts_df(experiment, shown=True)
+    record = experiment.cells[0].run.stages["social_network"]
+    assert shown["shown"][0] == str(record.request)
+    assert score(shown, "copy_rate")["copy_rate"].between(0, 1).all()
     with pytest.raises(ConfigError, match="an experiment"):
         conditions_df([experiment.cells[0].run])  # type: ignore[list-item]
 

@@ -44,6 +44,16 @@ def said(score: int | None, quote: str = "kettle boiled") -> str:
     return json.dumps({"quotes": [quote], "explanation": "Because.", "score": score})
 
 
+def tie() -> str:
+    """An answer to a comparison."""
+    return json.dumps({"quotes": [], "explanation": "x", "winner": "tie"})
+
+
+def section_or_none(body: dict[str, Any], name: str) -> str | None:
+    """As `section`, for a prompt that may not have it."""
+    return section(body, name) if f"<{name}>" in body["messages"][1]["content"] else None
+
+
 def section(body: dict[str, Any], name: str) -> str:
     """What stands between two tags of the prompt."""
     found = re.search(rf"<{name}>\n(.*?)\n</{name}>", body["messages"][1]["content"], re.DOTALL)
@@ -178,6 +188,62 @@ async def test_comparisons_without_an_answer(provider: ScriptedProvider, judge: 
     assert (none.missing, none.flip_rate, none.first_share) == (6, None, None)
     assert none.strengths["strength"].isna().all()
     assert "No comparison has an outcome" in str(none)
+
+
+async def test_failed_cells_are_not_judged(provider: ScriptedProvider, judge: Judge) -> None:
+    """A row without a text is missing with the reason, and nobody is asked about it."""
+    provider.script = lambda body: said(3) if section_or_none(body, "text") else tie()
+    failed = TEXTS.assign(text=[*TEXTS["text"][:3], None, float("nan"), " "])
+    judged = await judge.score(failed, ["voice"], context="known")
+    assert judged.groupby("item")["score"].count().tolist() == [2, 2, 2, 0, 0, 0]
+    assert set(judged.loc[judged["item"] > 2, "missing"]) == {"there is no text to judge"}
+    preferred = await judge.prefer(failed, context="known")
+    assert preferred.comparisons["outcome"].isna().tolist() == [False] * 2 + [True] * 4
+    assert set(preferred.comparisons["missing"][2:]) == {"there is no text to judge"}
+    assert len(provider.bodies) == 3 * 2 + 2 * 2
+
+
+async def test_each_pair_of_three_conditions_has_the_context(
+    provider: ScriptedProvider, judge: Judge
+) -> None:
+    """What is known of the author stands in every comparison, not only in the first of an image."""
+    provider.script = lambda body: tie()
+    three = pd.DataFrame({"condition": list("xyz"), "image": "a", "text": list("xyz"), "known": "Ann, 40"})
+    await judge.prefer(three, context="known")
+    assert len(provider.bodies) == 3 * 2 * 2
+    assert {section(body, "context") for body in provider.bodies} == {"Ann, 40"}
+
+
+def preferred(outcomes: dict[str, str], pair: tuple[str, str] = ("x", "y")) -> list[dict[str, Any]]:
+    """Rows of comparisons: an outcome for each image."""
+    return [
+        {"image": image, "a": pair[0], "b": pair[1], "ab": won, "ba": won, "outcome": won}
+        for image, won in outcomes.items()
+    ]
+
+
+def test_few_images_make_nobody_sure() -> None:
+    """Two of one mind are no proof, nor three judgements of one; an exact test over images decides."""
+    two = Preferences.of(preferred({"1": "a", "2": "a"}), ["x", "y"], "image")
+    assert two.contrasts["p"].tolist() == [0.5]
+    assert two.strengths["low"].isna().all()
+    assert "With 2 images nothing can be shown" in str(two)
+    repeated = Preferences.of(preferred({"1": "a", "2": "a"}) * 3, ["x", "y"], "image")
+    assert repeated.contrasts["p"].tolist() == [0.5]
+    eight = Preferences.of(preferred(dict.fromkeys("12345678", "a")), ["x", "y"], "image")
+    assert eight.contrasts.iloc[0][["images", "a_share", "p"]].tolist() == [8, 1.0, 2 / 2**8]
+    assert "more than chance explains" in str(eight)
+    split = Preferences.of(preferred(dict(zip("12345678", "aaaaabbb", strict=True))), ["x", "y"], "image")
+    assert "Chance explains it as well" in str(split)
+
+
+def test_comparisons_that_do_not_tie_all_together() -> None:
+    """What has been paid for is shown; only strengths are unknown."""
+    rows = preferred({"1": "a"}) + preferred({"2": "b"}, ("u", "v"))
+    apart = Preferences.of(rows, ["x", "y", "u", "v"], "image")
+    assert apart.strengths["strength"].isna().all()
+    assert apart.strengths["win_rate"].tolist() == [1.0, 0.0, 0.0, 1.0]
+    assert "Strengths are unknown" in str(apart)
 
 
 async def test_what_is_wrong_is_said_before_anything_is_sent(

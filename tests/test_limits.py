@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from personalab.errors import RateLimited
-from personalab.limits import Limits
+from personalab.limits import Limits, Ticket
+from personalab.pace import Pace
 
 THERE_SECONDS = (0.001, 0.003)
 REFUSED_SECONDS = 0.002
@@ -82,7 +83,8 @@ def play(
         while queue:
             wait = limits.wait(0)
             if wait == 0:
-                at(chance.uniform(*THERE_SECONDS), "there", queue.popleft(), limits.enter(0))
+                ticket = gone(limits)
+                at(chance.uniform(*THERE_SECONDS), "there", queue.popleft(), ticket)
                 continue
             if wait is not None:
                 at(wait, "look")
@@ -195,11 +197,18 @@ def test_a_limit_that_is_gone_is_forgotten() -> None:
     assert server.inside_most == 20
 
 
+def gone(limits: Limits) -> Ticket:
+    """A request that was let in and went."""
+    ticket = limits.enter(0)
+    limits.go(ticket)
+    return ticket
+
+
 def test_a_slot_is_all_that_one_refusal_takes() -> None:
     """A refusal with more in flight than ever got through narrows by one; success widens again, not above the limit."""
     now = 0.0
     limits = Limits(3, clock=lambda: now)
-    tickets = [limits.enter(0) for _ in range(3)]
+    tickets = [gone(limits) for _ in range(3)]
     assert limits.wait(0) is None
     limits.refused(tickets[2], RateLimited("no", endpoint="", model="", retry_after=7))
     limits.leave(tickets.pop())
@@ -210,8 +219,24 @@ def test_a_slot_is_all_that_one_refusal_takes() -> None:
         limits.succeeded(ticket, waiting=1000)
         limits.leave(ticket)
         while limits.wait(0) == 0:
-            tickets.append(limits.enter(0))
+            tickets.append(gone(limits))
     assert limits.allowed == 3
+
+
+def test_a_paced_request_counts_from_when_it_goes() -> None:
+    """Nobody is let in before it went, and the next comes a whole step after that, however late it was."""
+    now = 0.0
+    limits = Limits(3, pace=Pace(60, None, clock=lambda: now), clock=lambda: now)
+    assert limits.wait(0) == 0
+    ticket = limits.enter(0)
+    now = 5.0
+    assert limits.wait(0) is None
+    limits.go(ticket)
+    assert limits.wait(0) == pytest.approx(1, abs=0.05)
+    never = limits.enter(0)
+    limits.leave(never)  # one that was stopped before it went holds up nobody
+    now = 6.1
+    assert limits.wait(0) == 0
 
 
 def test_nothing_goes_while_nothing_gets_through() -> None:
@@ -220,13 +245,13 @@ def test_nothing_goes_while_nothing_gets_through() -> None:
     limits = Limits(3, clock=lambda: now)
     for _ in range(3):
         assert limits.wait(0) == 0
-        ticket = limits.enter(0)
+        ticket = gone(limits)
         limits.refused(ticket, RateLimited("no", endpoint="", model="", retry_after=7))
         limits.leave(ticket)
     assert limits.closed_seconds == limits.wait(0) == 7
     now = 7.0
     assert limits.wait(0) == 0
-    trial = limits.enter(0)
+    trial = gone(limits)
     assert limits.wait(0) > 0
     limits.succeeded(trial, waiting=0)
     assert limits.closed_seconds is None

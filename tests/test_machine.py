@@ -164,8 +164,8 @@ async def test_places_are_waited_for_with_a_thousand_files_open(tmp_path: Path) 
     files = [os.open(os.devnull, os.O_RDONLY) for _ in range(1_030)]
     try:
         slots = Slots(tmp_path)
-        first = await slots.take(1)
-        waiting = asyncio.create_task(slots.take(1))
+        first = await slots.take(lambda: 1)
+        waiting = asyncio.create_task(slots.take(lambda: 1))
         assert not (await asyncio.wait({waiting}, timeout=0.3))[0]
         slots.free(first)
         assert await asyncio.wait_for(waiting, 20) == 0

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from conftest import PORTRAITS
 
+from personalab.sweeps import plan_sweep
+
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 
 
@@ -62,7 +64,20 @@ OTHERS = {
     "03_compare_temperatures": {"images": [HAT, TIE], "temperatures": [0.2, 1.4], "replicates": 2},
     "04_batch_personas": {"images": [HAT, TIE], "max_concurrent": 3},
     "05_calendar_and_tweets": {"images": [TIE], "month": "2027-02", "holidays": "CN", "count": 3},
+    "06_sweep": {
+        "notebook": str(NOTEBOOKS[0].with_name("03_compare_temperatures.ipynb")),
+        "images": [HAT, TIE],
+        "languages": ["中文", "English"],
+        "replicates": 1,
+    },
+    "07_review_tweets": {"images": [HAT, TIE], "temperatures": [0.2, 1.4]},
 }
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_sweep_takes_them(path: Path) -> None:
+    """Their parameters cells say what each parameter takes, well enough for the values they are run with."""
+    assert len(plan_sweep(path, None, OTHERS[path.stem]).planned) == 1
 
 
 @pytest.mark.slow
@@ -73,13 +88,17 @@ def test_papermill_runs_them_with_other_parameters(
     """Another image and language; the output notebook shows that they were used, and holds no key."""
     import papermill
 
+    from personalab.engines import engine_name
+
     monkeypatch.setenv("PERSONALAB_OUTPUTS", str(tmp_path / "outputs"))
     monkeypatch.setenv("UNRELATED_API_KEY", "sk-MARKER-12345")
     parameters = {"language": "中文", **OTHERS[path.stem]}
     if path.stem.startswith(("00", "04")):
         parameters["out"] = str(tmp_path / "personas")
     executed = tmp_path / "executed.ipynb"
-    papermill.execute_notebook(str(path), str(executed), parameters=parameters, progress_bar=False)
+    papermill.execute_notebook(
+        str(path), str(executed), parameters, engine_name=engine_name(), progress_bar=False
+    )
     text = executed.read_text(encoding="utf-8")
     assert "MARKER" not in text
     shown = json.dumps([cell["outputs"] for cell in cells(executed)], ensure_ascii=False)

@@ -14,7 +14,7 @@ from conftest import PORTRAITS
 from hypothesis import given
 from hypothesis import strategies as st
 
-from personalab.progress import Tally, _line, duration
+from personalab.progress import Tally, bar_line, duration
 from personalab.records import PoolCounts, Usage
 
 
@@ -58,7 +58,7 @@ def test_durations(seconds: float, said: str) -> None:
 @given(st.integers(1, 200), st.integers(0, 10**6), st.floats(1, 60))
 def test_it_fits(width: int, tokens: int, share: float) -> None:
     """Whatever the width, the line is no longer, and the words come before the bar."""
-    line = _line(tally(share=share, counts=PoolCounts(usage=Usage(input_tokens=tokens))), width)
+    line = bar_line(tally(share=share, counts=PoolCounts(usage=Usage(input_tokens=tokens))), width)
     assert len(line) <= width
     if width >= 100:
         assert line[0] in "━╌"

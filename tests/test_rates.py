@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,6 +65,18 @@ async def test_a_rate_that_is_given_wastes_nothing(tmp_path: Path) -> None:
     with limited_server("tokens_per_minute=30000", "window_seconds=2") as server:
         await all_of(pool_for(server, tmp_path / "two", tokens_per_minute=30000), 60)
         assert server.ledger.received <= 63
+
+
+async def test_a_loop_that_was_busy_sends_no_burst(tmp_path: Path) -> None:
+    """What is let in while a notebook's cell holds up the loop goes one after the other, not together afterwards."""
+    with limited_server("requests_per_minute=1200", "window_seconds=1") as server:
+        pool = pool_for(server, tmp_path / "cache", requests_per_minute=1200)
+        calls = asyncio.create_task(all_of(pool, 30))
+        while server.ledger.received < 2:
+            await asyncio.sleep(0.01)
+        time.sleep(0.5)  # the loop is held up on purpose
+        await calls
+        assert server.ledger.received == 30
 
 
 async def test_a_long_window_without_a_word(provider: ScriptedProvider, make_pool: MakePool) -> None:

@@ -1,0 +1,106 @@
+"""A trial: one notebook run with one point of a sweep's grid, and the folder that says how it went.
+
+outputs/sweeps/{sweep}/{trial}/   trial.json · executed.ipynb · log.txt · recorded/
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from personalab.config import load_settings
+from personalab.errors import ConfigError, OutputError
+from personalab.files import write_whole
+from personalab.names import slug
+from personalab.records import JsonObject, PoolCounts, Record, explain
+from personalab.trial_grids import canonical, value_text
+
+EXECUTED, LOG, TRIAL_FILE = "executed.ipynb", "log.txt", "trial.json"
+HASH_LENGTH = 10
+
+Status = Literal["running", "done", "failed", "interrupted"]
+
+
+class Trial(Record):
+    """A trial as its `trial.json` has it.
+
+    `parameters` are those given; the notebook's defaults hold for the rest. `seconds` is from its first cell to its end.
+    `counts` is what its pools did, `earlier` what those of attempts before this one did; None where it is not known. A trial
+    found `running` when nobody runs its sweep was interrupted. `started` is UTC.
+    """
+
+    name: str
+    parameters: JsonObject
+    status: Status = "running"
+    error: str | None = None
+    seconds: float | None = None
+    counts: PoolCounts | None = None
+    earlier: PoolCounts | None = PoolCounts()
+    notebook: str
+    notebook_sha256: str
+    package_version: str
+    engine: str = ""
+    started: str = ""
+
+
+def sweeps_folder() -> Path:
+    """Where sweeps are kept."""
+    return load_settings().outputs / "sweeps"
+
+
+def trial_name(point: Mapping[str, Any], varied: list[str]) -> str:
+    """A folder's name: what is varied, to be read, and a hash of all parameters, which tells any two points apart."""
+    shown = "_".join(f"{name}-{value_text(point[name])}" for name in varied if name in point)
+    mark = hashlib.sha256(canonical(point).encode()).hexdigest()[:HASH_LENGTH]
+    return f"{slug(shown)}-{mark}" if shown else mark
+
+
+def save_trial(folder: Path, trial: Trial) -> None:
+    """Write a trial's file.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    write_whole(folder / TRIAL_FILE, trial.model_dump_json(indent=1).encode(), durable=False)
+
+
+def load_trial(folder: Path) -> Trial:
+    """Read a trial's file.
+
+    Raises:
+        OutputError: it cannot be read, or is no trial's file.
+    """
+    path = folder / TRIAL_FILE
+    try:
+        return Trial.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise OutputError(f"trial {path}: cannot be read: {error.strerror}") from None
+    except ValidationError as error:
+        raise OutputError(
+            f"trial {path}: {explain(error)}; delete its folder and run the sweep again"
+        ) from None
+
+
+def find_trials(sweep: Path | str) -> dict[Path, Trial]:
+    """The trials of a sweep by their folders, oldest first. `sweep` is its name or its folder.
+
+    Raises:
+        ConfigError: there is no such sweep.
+        OutputError: a trial's file cannot be read.
+    """
+    folder = sweep_folder(sweep)
+    found = {path.parent: load_trial(path.parent) for path in folder.glob(f"*/{TRIAL_FILE}")}
+    if not found:
+        there = sorted(each.name for each in sweeps_folder().glob("*") if each.is_dir())
+        raise ConfigError(f"no trials in {folder}: known sweeps: {', '.join(there) or 'none'}")
+    return dict(sorted(found.items(), key=lambda item: (item[1].started, item[1].name)))
+
+
+def sweep_folder(sweep: Path | str) -> Path:
+    """A sweep's folder: a folder as it is, a name below the outputs."""
+    path = Path(sweep)
+    return path if path.is_dir() or len(path.parts) > 1 else sweeps_folder() / str(sweep)
