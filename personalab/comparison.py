@@ -271,6 +271,10 @@ def _values(
             raise ConfigError(
                 f"column {metric!r} holds no numbers: give a column of numbers, or a metric of text"
             )
+        if np.isinf(numbers).any():
+            raise ConfigError(
+                f"column {metric!r} holds infinite numbers, which have no mean: leave them empty"
+            )
         grouped = (
             rows[keys].assign(**{_VALUE: numbers}).groupby(keys, sort=False, observed=True, dropna=False)
         )

@@ -12,6 +12,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any, Protocol
 
 from personalab.comparison_checks import each_row, is_shown
+from personalab.records import AS_WRITTEN
 from personalab.views import plain
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def comparison_html(found: Compared) -> str:
     body = f"{title}{about}{_means(found)}<ul>{said}</ul>{_bars(found)}{warned}"
     body += _folded("All numbers of the levels", found.levels)
     body += _folded("All numbers of the differences", found.contrasts)
-    return f'{_STYLE}<div class="comparison">{plain(body)}</div>'
+    return f'{_STYLE}<div class="comparison {AS_WRITTEN}">{plain(body)}</div>'
 
 
 def _subject(meta: Mapping[str, Any]) -> str:

@@ -22,7 +22,7 @@ from personalab.errors import ConfigError, OutputError
 from personalab.experiments import Experiment
 from personalab.grids import Condition, Grid
 from personalab.personas import persona_id
-from personalab.records import Usage
+from personalab.records import AS_WRITTEN, Usage
 from personalab.runs import Run, StageRecord, find_runs
 from personalab.schemas import ExampleTweets, Relation, SocialNetwork, Tweet
 from personalab.tweet_files import find_tweets, load_tweets
@@ -338,6 +338,7 @@ def as_table(rows: pd.DataFrame | Iterable[BaseModel]) -> Styler:
         .set_table_styles(
             [{"selector": "th", "props": left}, {"selector": "td", "props": [("vertical-align", "top")]}]
         )
+        .set_table_attributes(f'class="{AS_WRITTEN}"')
         .hide(axis="index")
     )
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from personalab import rankings, stats
-from personalab.records import JsonObject
+from personalab.records import AS_WRITTEN, JsonObject
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,7 +86,8 @@ class Preferences:
 
     def _repr_html_(self) -> str:
         told = "".join(f"<p>{escape(sentence)}</p>" for sentence in self._sentences())
-        return told + str(self.strengths.to_html(index=False, float_format="{:.2f}".format, escape=True))
+        table = self.strengths.to_html(index=False, float_format="{:.2f}".format, escape=True, na_rep="–")
+        return f'<div class="{AS_WRITTEN}">{told}{table}</div>'
 
     def _sentences(self) -> list[str]:
         units = int(self.comparisons["outcome"].notna().sum())
@@ -169,6 +170,9 @@ def strengths_df(whole: pd.DataFrame, names: Sequence[Any], image: str) -> pd.Da
         if len(tables) >= IMAGES_MIN:
             intervals = rankings.strength_intervals(tables)
             low, high = (np.array([getattr(each, end) for each in intervals]) for end in ("low", "high"))
+            # Images of one mind give the same in every draw: how sure that is, draws cannot say, and `contrasts` do.
+            same = low == high
+            low[same] = high[same] = np.nan
     frame = pd.DataFrame(
         {
             "condition": list(names), "strength": strength, "low": low, "high": high,

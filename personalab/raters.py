@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from personalab.agreement import Scale, cohens_kappa, krippendorff_alpha
 from personalab.errors import ConfigError, unknown
+from personalab.records import AS_WRITTEN
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,7 +55,8 @@ class RaterAgreement:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return f"<p>{escape(self._told())}</p>{self.pairs.to_html(index=False, float_format='{:.2f}'.format)}"
+        table = self.pairs.to_html(index=False, float_format="{:.2f}".format)
+        return f'<div class="{AS_WRITTEN}"><p>{escape(self._told())}</p>{table}</div>'
 
     def _told(self) -> str:
         if self.alpha is None:

@@ -165,6 +165,10 @@ class Reply(Record):
     spans: tuple[tuple[float, float], ...] = ()
 
 
+AS_WRITTEN = "mathjax_ignore tex2jax_ignore"
+"""Class of HTML in which dollar signs are money: JupyterLab sets what stands between two of them as a formula."""
+
+
 def text_html(text: str) -> str:
     """Text for a notebook as it is, but wrapped between words, where printed text is cut within them."""
     style = "white-space:pre-wrap;word-break:normal;overflow-wrap:anywhere;max-width:110ch"

@@ -8,6 +8,7 @@ they are compared at one budget.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
@@ -77,7 +78,8 @@ class Metric(Record):
         low, high = self.range
         if number != number:
             return None
-        if (low is not None and number < low - 1e-9) or (high is not None and number > high + 1e-9):
+        beyond = (low is not None and number < low - 1e-9) or (high is not None and number > high + 1e-9)
+        if beyond or math.isinf(number):
             raise ConfigError(
                 f"metric {self.name} gave {number:g}, outside its range {shown_range(self.range)}: mend either"
             )

@@ -21,6 +21,7 @@ from personalab.designs import Cell, Place
 from personalab.errors import ConfigError, ImageError, unknown
 from personalab.experiments import Experiment
 from personalab.images import open_picture
+from personalab.records import AS_WRITTEN
 from personalab.runs import StageRecord
 
 _COLUMNS_LEAST, _COLUMNS_MOST = 2, 4
@@ -102,7 +103,7 @@ class Pages:
             for place, name in enumerate(self.columns)
         )
         head = f'<div class="head">{self._picture(image)}<div>{self._title(number)}</div></div>'
-        return f'{_STYLE}<div class="personalab-sides">{head}<div class="columns">{columns}</div></div>'
+        return f'{_STYLE}<div class="personalab-sides {AS_WRITTEN}">{head}<div class="columns">{columns}</div></div>'
 
     def _repr_html_(self) -> str:
         return self.html(0)

@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Iterable, Mapping
 from html import escape
 
+from personalab.records import AS_WRITTEN
 from personalab.schemas import (
     Authenticity,
     CharacterBook,
@@ -52,7 +53,7 @@ def run_html(
     if portrait:
         picture = f'<img alt="portrait" src="data:image/png;base64,{base64.b64encode(portrait).decode()}">'
     made = '<p class="dim">AI-made fiction: this person does not exist.</p>'
-    return f'{_STYLE}<div class="personalab">{picture}<div>{body}{made}</div></div>'
+    return f'{_STYLE}<div class="personalab {AS_WRITTEN}">{picture}<div>{body}{made}</div></div>'
 
 
 def run_text(name: str, outputs: Mapping[str, StageOutput], errors: Iterable[str]) -> str:

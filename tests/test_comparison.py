@@ -403,6 +403,8 @@ def test_the_order_of_the_rows_does_not_matter(order: Any, images: int) -> None:
 def test_mistakes_are_named() -> None:
     """A column, metric or value that cannot be is one line."""
     frame = scored(TABLE)
+    with pytest.raises(ConfigError, match="holds infinite numbers"):
+        compare(scored(np.array([A, A]).T).replace({"value": {A[0]: np.inf}}), by="level", metric="value")
     with pytest.raises(ConfigError, match="unknown column 'levle': did you mean 'level'"):
         compare(frame, by="levle", metric="value")
     with pytest.raises(ConfigError, match="unknown metric 'valeu'"):

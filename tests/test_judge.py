@@ -233,7 +233,9 @@ def test_few_images_make_nobody_sure() -> None:
     eight = Preferences.of(preferred(dict.fromkeys("12345678", "a")), ["x", "y"], "image")
     assert eight.contrasts.iloc[0][["images", "a_share", "p"]].tolist() == [8, 1.0, 2 / 2**8]
     assert "more than chance explains" in str(eight)
+    assert eight.strengths[["low", "high"]].isna().all(axis=None), "all draws are the same"
     split = Preferences.of(preferred(dict(zip("12345678", "aaaaabbb", strict=True))), ["x", "y"], "image")
+    assert (split.strengths["low"] < split.strengths["high"]).all()
     assert "Chance explains it as well" in str(split)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 import warnings
@@ -340,6 +341,14 @@ def test_a_metric_that_is_wrong_about_itself() -> None:
         score_rows(pd.DataFrame({"text": ["high"]}), "share")
     with pytest.raises(ConfigError, match="metric share gave 'much'"):
         score_rows(pd.DataFrame({"text": ["low"]}), "share")
+
+    @metric(range=(0, None))
+    def ratio(text: str) -> float:
+        """A ratio."""
+        return math.inf
+
+    with pytest.raises(ConfigError, match="metric ratio gave inf"):
+        score_rows(pd.DataFrame({"text": ["x"]}), "ratio")
 
 
 def test_embeddings() -> None:

@@ -181,6 +181,7 @@ async def test_tables_are_for_reading(run: Run) -> None:
     assert "&lt;script&gt;" in html
     assert "one moment\n" + "two " * 99 in html
     assert "text-align: left" in html
+    assert "mathjax_ignore" in html  # dollars are money, and no formula
     assert "overflow-wrap: break-word" in html  # a name is not cut within a word
     frame = as_table(stages_df(run)[["stage", "temperature", "cached"]]).to_html()
     assert "0.85" in frame
