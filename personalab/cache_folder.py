@@ -23,6 +23,7 @@ from personalab.records import Record, Reply
 
 _AGE = re.compile(r"(\d{1,6})\s*([hdw])")
 _UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+_KEY = re.compile(r"[0-9a-f]{64}")
 _RESULTS = ("*_run.json", "calendars/*.json", "tweets/*.json")
 UNKNOWN = "?"
 """Model and stage of an entry that cannot be read."""
@@ -66,7 +67,7 @@ def entries(folder: Path) -> Iterator[Entry]:
     """
     if not folder.is_dir():
         raise CacheError(f"no cache in {folder}: nothing was asked yet, or it lies elsewhere")
-    for path in sorted(folder.glob("??/*.json")):
+    for path in sorted(_files(folder)):
         try:
             stat, content = path.stat(), path.read_bytes()
         except FileNotFoundError:
@@ -117,7 +118,7 @@ def prune(folder: Path, older: timedelta) -> tuple[int, int]:
     count, size, until = 0, 0, time.time() - older.total_seconds()
     if not folder.is_dir():
         raise CacheError(f"no cache in {folder}: nothing to prune")
-    for path in folder.glob("??/*.json"):
+    for path in _files(folder):
         try:
             stat = path.stat()
             if stat.st_mtime >= until:
@@ -143,6 +144,11 @@ def parse_age(text: str) -> timedelta:
     if match is None:
         raise ConfigError(f"an age is a number with h, d or w, such as 30d, not {text!r}")
     return int(match[1]) * _UNITS[match[2]]
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """The files named by a key. Any others are not the cache's: they are neither counted nor deleted."""
+    return (path for path in folder.glob("??/*.json") if _KEY.fullmatch(path.stem))
 
 
 def _entry(path: Path, content: bytes, used: float) -> Entry:

@@ -4,7 +4,7 @@ Source: the "weighted length" of X's counting-characters documentation, configur
 counts 1 a character, other scripts 2, every emoji 2, every web address 23. It agrees with X's reference implementation,
 the JavaScript `twitter-text` 3.1.0, with one difference on purpose: that one knows the emoji of 2018 and counts the parts
 of later ones one by one; here each counts 2, as the documentation says. Whatever has the form of an emoji is taken for
-one: newer characters, skin tones, joined sequences, two regional indicators.
+one: newer characters, skin tones on whoever can have them, joined sequences, two regional indicators.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ _ADDRESS_LENGTH = 23
 _HEAVY = regex.compile(r"[^\u0000-\u10ff\u2000-\u200d\u2010-\u201f\u2032-\u2037]")
 _FORBIDDEN = ("\ufffe", "\ufeff", "\uffff")
 
-_PICTOGRAPH = r"\p{Extended_Pictographic}(?:\uFE0F|\p{EMod})?(?:[\U000E0020-\U000E007E]+\U000E007F)?"
+_PICTOGRAPH = (
+    r"(?:\p{Emoji_Modifier_Base}\p{EMod}|\p{Extended_Pictographic}\uFE0F?)"
+    r"(?:[\U000E0020-\U000E007E]+\U000E007F)?"
+)
 EMOJI = regex.compile(
     rf"\p{{RI}}\p{{RI}}|[0-9#*]\uFE0F?\u20E3|[©®]\uFE0F|(?![©®]){_PICTOGRAPH}(?:\u200D{_PICTOGRAPH})*",
     regex.V1,

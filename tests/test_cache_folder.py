@@ -125,6 +125,17 @@ async def test_a_use_is_written_once_a_day(make_pool: MakePool) -> None:
     assert path.stat().st_mtime == pytest.approx(moment, abs=1)
 
 
+def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
+    """A folder that is no cache may have files in folders of two letters: they are no entries and stay."""
+    words = tmp_path / "en" / "words.json"
+    words.parent.mkdir()
+    words.write_text("{}")
+    os.utime(words, (0, 0))
+    assert list(entries(tmp_path)) == []
+    assert prune(tmp_path, timedelta(days=1)) == (0, 0)
+    assert words.exists()
+
+
 def test_no_folder(tmp_path: Path) -> None:
     """Said in a line, for looking and for pruning."""
     with pytest.raises(CacheError, match="no cache in"):

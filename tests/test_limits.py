@@ -5,9 +5,11 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
+import sys
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ import pytest
 from personalab.errors import RateLimited
 from personalab.limits import Limits, Ticket
 from personalab.pace import Pace
+from personalab.slots import Slots
 
 THERE_SECONDS = (0.001, 0.003)
 REFUSED_SECONDS = 0.002
@@ -221,6 +224,32 @@ def test_a_slot_is_all_that_one_refusal_takes() -> None:
         while limits.wait(0) == 0:
             tickets.append(gone(limits))
     assert limits.allowed == 3
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="file locks of this kind are POSIX's")
+@pytest.mark.parametrize("others", [True, False])
+def test_what_gets_through_elsewhere_is_no_matter_of_time(tmp_path: Path, others: bool) -> None:
+    """Nothing of this process gets through, but of another's: it is the number at once, and no window is learnt from it."""
+    now = 1.0
+    limits, elsewhere = (Limits(3, slots=Slots(tmp_path), clock=lambda: now) for _ in range(2))
+    first = gone(limits)
+    limits.succeeded(first, waiting=0)
+    limits.leave(first)
+    now = 1.5
+    for _ in range(3):
+        ticket = gone(limits)
+        limits.refused(ticket, RateLimited("no", endpoint="", model="", retry_after=2))
+        limits.leave(ticket)
+    assert limits.closed_seconds == 2
+    now = 2.0
+    if others:
+        elsewhere.succeeded(gone(elsewhere), waiting=0)
+    now = 3.5
+    trial = gone(limits)
+    limits.succeeded(trial, waiting=0)
+    limits.leave(trial)
+    assert limits.closed_seconds is None
+    assert (limits.wait(0) == 0) == others
 
 
 def test_a_paced_request_counts_from_when_it_goes() -> None:

@@ -155,6 +155,22 @@ def test_without_locks_it_is_said_once(tmp_path: Path, first: str, reason: str) 
     assert reason in said
 
 
+async def test_who_waits_hears_that_less_is_allowed(tmp_path: Path) -> None:
+    """A place above what is allowed by now is not taken, also by one who began to wait when more was."""
+    slots = Slots(tmp_path)
+    allowed = 2
+    for place in range(2):
+        assert await slots.take(lambda: allowed) == place
+    waiting = asyncio.create_task(slots.take(lambda: allowed))
+    await asyncio.sleep(0)
+    allowed = 1
+    slots.free(1)
+    assert not (await asyncio.wait({waiting}, timeout=0.3))[0]
+    slots.free(0)
+    assert await asyncio.wait_for(waiting, 20) == 0
+    slots.free(0)
+
+
 async def test_places_are_waited_for_with_a_thousand_files_open(tmp_path: Path) -> None:
     """Files of a process are numbered; what watches the queue takes high numbers as well."""
     import resource

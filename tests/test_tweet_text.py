@@ -23,7 +23,7 @@ VECTORS = {
     "see https://example.com/some/really/long/path?with=query&and=more": 27, "user@example.com": 16, "#tag @user": 10,
     "line1\nline2": 11, "\u200bzero": 5, "a\ufeffb": 4, "𝔘𝔫𝔦": 6, "가나다": 6, "ａｂｃ": 6, "Привет": 6, "مرحبا": 5, "नमस्ते": 6,
     "ไทย": 3, "\u1100": 2, "a" * 256 + " https://x.com/abc": 280, "a" * 257 + " https://x.com/abc": 281, "🫱🏽": 2, "🧑‍🎄": 2,
-    "❤️‍🔥": 2, "🫠": 2, "go to https://example.com.": 30,
+    "❤️‍🔥": 2, "🫠": 2, "🐙🏿": 4, "🏿": 2, "🧑🏻‍🤝‍🧑🏿": 2, "🫶🏽": 2, "go to https://example.com.": 30,
 }  # fmt: skip
 
 ADDRESSES = {
