@@ -75,6 +75,10 @@ def _criterion(name: str, table: object, path: Path | str) -> Criterion:
         raise ConfigError(f"{path}: {name} stands outside of a criterion: begin one with a line [name]")
     levels = {int(key): text for key, text in table.items() if key.isascii() and key.isdigit()}
     rest = {key: value for key, value in table.items() if not (key.isascii() and key.isdigit())}
+    if "name" in rest:
+        raise ConfigError(
+            f"{path}: criterion {name}: name: its name stands in the brackets; leave it out here"
+        )
     try:
         return Criterion.model_validate({"name": name, "levels": levels, **rest})
     except ValidationError as error:

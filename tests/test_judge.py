@@ -347,6 +347,7 @@ def test_rubric() -> None:
         ('[a]\nquestion = "x"\n1 = "b"', "criterion a: levels: say at least what a 1 and what a 5 look like"),
         ('[a]\nquestion = "x"\n1 = "b"\n5 = "c"\n6 = "d"', "scores go from 1 to 5, so there is no 6"),
         ('[a]\n1 = "b"\n5 = "c"', "criterion a: question"),
+        ('[a]\nname = "x"\nquestion = "x"\n1 = "b"\n5 = "c"', "leave it out here"),
         ('[a]\nquestion = "x"\n1 = "b"\n5 = "c"\nweight = 2', "criterion a: weight"),
     ],
 )
