@@ -55,6 +55,9 @@ class Slots:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._folder = folder
+        self._begin()
+
+    def _begin(self) -> None:
         self._lock = threading.Lock()
         self._files: list[int] = []
         self._held: set[int] = set()
@@ -62,7 +65,7 @@ class Slots:
         self._thread: threading.Thread | None = None
         self._head = self._open("head")  # for a look without waiting
         self._queue = self._open("head")  # for the thread that waits; locks of two handles exclude each other
-        pipe = folder / "freed"
+        pipe = self._folder / "freed"
         if not pipe.exists():
             with contextlib.suppress(FileExistsError):  # another process was faster
                 os.mkfifo(pipe, 0o600)
@@ -103,8 +106,13 @@ class Slots:
         with self._lock:
             self._unlock(place)
 
+    def begin_again(self) -> None:
+        """In a fork's child: other handles of the files, and no place held, as those it was born with are its parent's."""
+        self.close()
+        self._begin()
+
     def close(self) -> None:
-        """Close every file; for a fork's child, whose parent goes on holding them."""
+        """Close every file."""
         for file in (*self._files, self._head, self._queue, self._pipe, self._through):
             os.close(file)
 
@@ -214,10 +222,10 @@ _registry_lock = threading.Lock()
 
 def _after_fork() -> None:
     # Closing a child's copies frees nothing of the parent's; keeping them would hold its places after its death.
-    global _registry, _registry_lock
+    global _registry_lock
+    _registry_lock = threading.Lock()
     for slots in _registry.values():
-        slots.close()
-    _registry, _registry_lock = {}, threading.Lock()
+        slots.begin_again()
 
 
 if hasattr(os, "register_at_fork"):
