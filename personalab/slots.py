@@ -12,7 +12,6 @@ import hashlib
 import os
 import platform
 import select
-import struct
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -26,7 +25,7 @@ except ImportError:  # Windows: the limit holds within a process only
 _DEAD_HOLDER_MILLISECONDS = 100
 """A holder that died tells nobody, so whoever is next looks this often."""
 _PIPE_BYTES = 4096
-_TIME = struct.Struct("<d")
+_TIME_BYTES = 20
 
 
 class _Waiter:
@@ -75,12 +74,14 @@ class Slots:
     @property
     def through(self) -> float:
         """When the request that got through last, of any process, was sent, in seconds of `time.monotonic`."""
-        written = os.pread(self._through, _TIME.size, 0)
-        return float(_TIME.unpack(written)[0]) if len(written) == _TIME.size else float("-inf")
+        try:
+            return float(os.pread(self._through, _TIME_BYTES, 0))
+        except ValueError:  # nobody wrote it yet
+            return float("-inf")
 
     def got_through(self, sent: float) -> None:
         """Let all processes know that a request got through which was sent at that time."""
-        os.pwrite(self._through, _TIME.pack(sent), 0)
+        os.pwrite(self._through, f"{sent:{_TIME_BYTES}.6f}".encode(), 0)
 
     async def take(self, limit: Callable[[], int]) -> int:
         """A place below what `limit` says when one is free; `free` has to follow. Waits its turn behind other processes."""
