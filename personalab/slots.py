@@ -12,7 +12,6 @@ import hashlib
 import os
 import platform
 import select
-import struct
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -26,7 +25,7 @@ except ImportError:  # Windows: the limit holds within a process only
 _DEAD_HOLDER_MILLISECONDS = 100
 """A holder that died tells nobody, so whoever is next looks this often."""
 _PIPE_BYTES = 4096
-_TIME = struct.Struct("<d")
+_TIME_BYTES = 20
 
 
 class _Waiter:
@@ -55,6 +54,9 @@ class Slots:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._folder = folder
+        self._begin()
+
+    def _begin(self) -> None:
         self._lock = threading.Lock()
         self._files: list[int] = []
         self._held: set[int] = set()
@@ -62,7 +64,7 @@ class Slots:
         self._thread: threading.Thread | None = None
         self._head = self._open("head")  # for a look without waiting
         self._queue = self._open("head")  # for the thread that waits; locks of two handles exclude each other
-        pipe = folder / "freed"
+        pipe = self._folder / "freed"
         if not pipe.exists():
             with contextlib.suppress(FileExistsError):  # another process was faster
                 os.mkfifo(pipe, 0o600)
@@ -72,12 +74,14 @@ class Slots:
     @property
     def through(self) -> float:
         """When the request that got through last, of any process, was sent, in seconds of `time.monotonic`."""
-        written = os.pread(self._through, _TIME.size, 0)
-        return float(_TIME.unpack(written)[0]) if len(written) == _TIME.size else float("-inf")
+        try:
+            return float(os.pread(self._through, _TIME_BYTES, 0))
+        except ValueError:  # nobody wrote it yet
+            return float("-inf")
 
     def got_through(self, sent: float) -> None:
         """Let all processes know that a request got through which was sent at that time."""
-        os.pwrite(self._through, _TIME.pack(sent), 0)
+        os.pwrite(self._through, f"{sent:{_TIME_BYTES}.6f}".encode(), 0)
 
     async def take(self, limit: Callable[[], int]) -> int:
         """A place below what `limit` says when one is free; `free` has to follow. Waits its turn behind other processes."""
@@ -103,8 +107,13 @@ class Slots:
         with self._lock:
             self._unlock(place)
 
+    def begin_again(self) -> None:
+        """In a fork's child: other handles of the files, and no place held, as those it was born with are its parent's."""
+        self.close()
+        self._begin()
+
     def close(self) -> None:
-        """Close every file; for a fork's child, whose parent goes on holding them."""
+        """Close every file."""
         for file in (*self._files, self._head, self._queue, self._pipe, self._through):
             os.close(file)
 
@@ -214,10 +223,10 @@ _registry_lock = threading.Lock()
 
 def _after_fork() -> None:
     # Closing a child's copies frees nothing of the parent's; keeping them would hold its places after its death.
-    global _registry, _registry_lock
+    global _registry_lock
+    _registry_lock = threading.Lock()
     for slots in _registry.values():
-        slots.close()
-    _registry, _registry_lock = {}, threading.Lock()
+        slots.begin_again()
 
 
 if hasattr(os, "register_at_fork"):

@@ -155,6 +155,35 @@ def test_without_locks_it_is_said_once(tmp_path: Path, first: str, reason: str) 
     assert reason in said
 
 
+# Arguments: base URL. A parent asks, then its child beside it, with the same pool.
+FORKED = """
+import asyncio, os, sys
+from personalab import LLMPool
+from personalab.records import Message, Request
+
+pool = LLMPool(api_base=sys.argv[1], model="m", cache="off", max_concurrent=2)
+
+async def ask(first):
+    requests = (Request(stage="x", messages=(Message(role="user", text=f"no {n}"),)) for n in range(first, first + 10))
+    return len(await asyncio.gather(*(pool.send(request) for request in requests)))
+
+assert asyncio.run(ask(0)) == 10
+child = os.fork()
+if not child:
+    os._exit(0 if asyncio.run(ask(100)) == 10 else 1)
+assert asyncio.run(ask(200)) == 10
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_pool_goes_on_in_a_forks_child() -> None:
+    """With the same pool, beside its parent, under one limit."""
+    with server_with() as server:
+        subprocess.run([sys.executable, "-c", FORKED, server.base_url], check=True, timeout=90)
+        assert server.ledger.answered == 30
+        assert server.ledger.in_flight_most == 2
+
+
 async def test_who_waits_hears_that_less_is_allowed(tmp_path: Path) -> None:
     """A place above what is allowed by now is not taken, also by one who began to wait when more was."""
     slots = Slots(tmp_path)
