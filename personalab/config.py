@@ -61,7 +61,7 @@ USUAL_OUTPUT_TOKENS = {
 USUAL_PICTURE_TOKENS = 800
 """Tokens that a picture of a portrait's size takes, for plans; by provider between 250 and 1,500."""
 
-MEMORY_ROWS = 100
+MEMORY_ROWS = 50
 """Personas after which a batch gives freed memory back."""
 BATCH_NOTES_MAX = 3
 """Changed settings that a row of a batch names."""
