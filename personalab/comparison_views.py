@@ -37,6 +37,8 @@ _LEGEND = (
     "would give a difference as large; corrected, because several comparisons are made."
 )
 
+_SHARE_MAX = 10.0
+"""Above that a share of the first mean says nothing: that mean is nearly 0."""
 _SETTINGS = {"words": "the first {} words of each text", "others": "{} others beside each text"}
 """How budgets are told; other settings by name."""
 
@@ -128,7 +130,7 @@ def sentence(row: Any, meta: Mapping[str, Any]) -> str:
 def _change(row: Any) -> str:
     if not row.diff:
         return "does not change"
-    relative = f" ({row.diff_rel:+.0%})".replace("-", "−") if row.diff_rel == row.diff_rel else ""
+    relative = f" ({row.diff_rel:+.0%})".replace("-", "−") if abs(row.diff_rel) < _SHARE_MAX else ""
     return f"{'rises' if row.diff > 0 else 'falls'} by {_number(abs(row.diff))}{relative}"
 
 
@@ -183,7 +185,7 @@ def _level(row: Any) -> str:
         else ""
     )
     failed = f", {row.n_failed} of {row.n_rows} rows failed" if row.n_failed else ""
-    return f"{_number(row.mean)}{interval} ({row.n_units} units{failed})"
+    return f"{_number(row.mean)}{interval} ({row.n_units} {'unit' if row.n_units == 1 else 'units'}{failed})"
 
 
 def _trend(found: Compared) -> list[str]:
