@@ -13,6 +13,7 @@ import os
 import platform
 import select
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -52,6 +53,7 @@ class Slots:
     """
 
     def __init__(self, folder: Path) -> None:
+        self._opened: list[int] = []
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._folder = folder
         self._begin()
@@ -69,6 +71,7 @@ class Slots:
             with contextlib.suppress(FileExistsError):  # another process was faster
                 os.mkfifo(pipe, 0o600)
         self._pipe = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
+        self._opened.append(self._pipe)
         self._through = self._open("through")
 
     @property
@@ -114,8 +117,13 @@ class Slots:
 
     def close(self) -> None:
         """Close every file."""
-        for file in (*self._files, self._head, self._queue, self._pipe, self._through):
+        opened, self._opened = self._opened, []
+        for file in opened:
             os.close(file)
+
+    def __del__(self) -> None:
+        # Nobody has this endpoint any more: a process that goes through many does not run out of files.
+        self.close()
 
     def _at_once(self, limit: int) -> int | None:
         try:
@@ -188,7 +196,9 @@ class Slots:
             return
 
     def _open(self, name: str) -> int:
-        return os.open(self._folder / name, os.O_RDWR | os.O_CREAT, 0o600)
+        file = os.open(self._folder / name, os.O_RDWR | os.O_CREAT, 0o600)
+        self._opened.append(file)
+        return file
 
 
 def slots_of(endpoint: str, key: str) -> Slots | None:
@@ -201,9 +211,9 @@ def slots_of(endpoint: str, key: str) -> Slots | None:
         return None
     folder = folder_of(endpoint, key)
     with _registry_lock:
-        if folder not in _registry:
-            _registry[folder] = Slots(folder)
-        return _registry[folder]
+        if (slots := _registry.get(folder)) is None:
+            slots = _registry[folder] = Slots(folder)
+        return slots
 
 
 def folder_of(endpoint: str, key: str) -> Path:
@@ -217,7 +227,7 @@ def folder_of(endpoint: str, key: str) -> Path:
     return home / "personalab" / "slots" / name
 
 
-_registry: dict[Path, Slots] = {}
+_registry: weakref.WeakValueDictionary[Path, Slots] = weakref.WeakValueDictionary()
 _registry_lock = threading.Lock()
 
 
@@ -225,7 +235,7 @@ def _after_fork() -> None:
     # Closing a child's copies frees nothing of the parent's; keeping them would hold its places after its death.
     global _registry_lock
     _registry_lock = threading.Lock()
-    for slots in _registry.values():
+    for slots in list(_registry.values()):
         slots.begin_again()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import subprocess
 import sys
@@ -13,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from personalab import LLMPool
 from personalab.offline.faults import parse_faults
 from personalab.offline.server import OfflineServer
+from personalab.records import Message, Request
 from personalab.slots import Slots
 
 pytestmark = [
@@ -220,3 +223,23 @@ async def test_places_are_waited_for_with_a_thousand_files_open(tmp_path: Path) 
             os.close(file)
         resource.setrlimit(resource.RLIMIT_NOFILE, (before, most))
     slots.close()
+
+
+async def test_pools_that_are_let_go_keep_no_files_open(tmp_path: Path) -> None:
+    """A process that asks many endpoints one after the other does not run out of files."""
+    here = Path("/proc/self/fd")
+    if not here.is_dir():
+        pytest.skip("only Linux tells its open files")
+    with OfflineServer() as server:
+        before = 0
+        for number in range(12):
+            pool = LLMPool(
+                api_base=server.base_url, api_key=f"key-number-{number}", model="m", cache_dir=tmp_path
+            )
+            await pool.send(Request(stage="x", messages=(Message(role="user", text=str(number)),)))
+            del pool
+            gc.collect()
+            if number == 1:  # the cache's file and the client's connection are there from now on
+                before = len(list(here.iterdir()))
+        # A connection has two ends here, as the server is in this process.
+        assert len(list(here.iterdir())) <= before + 2 * 12

@@ -221,7 +221,7 @@ async def raw(server: OfflineServer, method: str, path: str, data: bytes | None 
     ("method", "path", "data", "status"),
     [
         ("GET", "/", None, 404),
-        ("POST", "/v1/embeddings", b"{}", 404),
+        ("POST", "/v1/images", b"{}", 404),
         ("GET", "/v1/chat/completions", None, 405),
         ("DELETE", "/v1/models", None, 405),
         ("POST", "/v1/chat/completions", b"", 400),
