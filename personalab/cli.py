@@ -75,6 +75,8 @@ def main() -> int:
         return _told(str(error), EXIT_FAILED)
     except TyperException as error:
         return _told(error.format_message(), EXIT_USAGE)
+    except ModuleNotFoundError as error:
+        return _told(f"this needs {error.name}: pip install 'personalab[notebook]'", EXIT_USAGE)
     if code == EXIT_INTERRUPTED:
         return _told("interrupted: what is done is kept, and the same command goes on from there", code)
     return code
