@@ -3,6 +3,7 @@
     python benchmarks/rate_limit.py                 all of them, one after the other
     python benchmarks/rate_limit.py slots minute    some
     python benchmarks/rate_limit.py slots --calls 1000 --rounds 3
+    python benchmarks/rate_limit.py slots --processes 8     the calls dealt out to processes side by side
 
 The offline provider is the server, in a process of its own. `best` is what a client that knows the limit needs.
 """
@@ -11,6 +12,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import multiprocessing
+import os
 import re
 import subprocess
 import sys
@@ -19,6 +22,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing.synchronize import Barrier
 from typing import Any
 
 from personalab import LLMPool
@@ -86,34 +90,64 @@ def served(variant: Variant) -> Iterator[str]:
             server.terminate()
 
 
-async def measure(name: str, variant: Variant, calls: int) -> None:
-    """One line of the table."""
-    with served(variant) as url, tempfile.TemporaryDirectory() as cache:
+async def asked(variant: Variant, url: str, numbers: range, ready: Barrier | None = None) -> tuple[float, int, int, int]:
+    """Seconds until every number is asked by a pool, the first of all processes to the last; wasted, lost, tokens."""
+    with tempfile.TemporaryDirectory() as cache:
         pool = LLMPool(
             api_base=url, model="personalab-offline", max_concurrent=variant.client, cache_dir=cache,
             **variant.pool,
         )  # fmt: skip
+        requests = [Request(stage="x", messages=(Message(role="user", text=f"{number}"),)) for number in numbers]
+        if ready is not None:
+            ready.wait()
         started = time.perf_counter()
-        requests = (
-            Request(stage="x", messages=(Message(role="user", text=f"{number}"),)) for number in range(calls)
-        )
         replies = await asyncio.gather(*(pool.send(request) for request in requests), return_exceptions=True)
-        seconds, best = time.perf_counter() - started, variant.best(calls)
-        lost = sum(isinstance(reply, PersonalabError) for reply in replies)
-        tokens = pool.counts.usage.tokens
-        print(
-            f"{name:14} {calls:5} calls {seconds:6.2f} s  best {best:6.2f} s  x {seconds / best:.2f}  "
-            f"{pool.counts.rate_limited:4} wasted  {lost:3} lost  {tokens} tokens",
-            flush=True,
-        )
+        seconds = time.perf_counter() - started
+    lost = sum(isinstance(reply, PersonalabError) for reply in replies)
+    return seconds, pool.counts.rate_limited, lost, pool.counts.usage.tokens or 0
+
+
+def client(name: str, url: str, numbers: range, ready: Barrier, results: Any) -> None:
+    """One of several processes."""
+    results.put(asyncio.run(asked(VARIANTS[name], url, numbers, ready)))
+
+
+def measure(name: str, calls: int, processes: int) -> None:
+    """One line of the table."""
+    variant = VARIANTS[name]
+    with served(variant) as url:
+        if processes == 1:
+            measured = [asyncio.run(asked(variant, url, range(calls)))]
+        else:
+            spawn = multiprocessing.get_context("spawn")
+            ready, results = spawn.Barrier(processes), spawn.Queue()
+            clients = [
+                spawn.Process(target=client, args=(name, url, range(number, calls, processes), ready, results))
+                for number in range(processes)
+            ]
+            for one in clients:
+                one.start()
+            measured = [results.get() for _ in clients]
+            for one in clients:
+                one.join()
+    seconds, best = max(part[0] for part in measured), variant.best(calls)
+    wasted, lost, tokens = (sum(part[place] for part in measured) for place in (1, 2, 3))
+    print(
+        f"{name:14} {processes} x {calls // processes:4} calls {seconds:6.2f} s  best {best:6.2f} s  "
+        f"x {seconds / best:.2f}  {wasted:4} wasted  {lost:3} lost  {tokens} tokens",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("variants", nargs="*", default=list(VARIANTS), metavar="variant")
     parser.add_argument("--calls", type=int)
+    parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=1)
     given = parser.parse_args()
-    for _ in range(given.rounds):
-        for one in given.variants:
-            asyncio.run(measure(one, VARIANTS[one], given.calls or VARIANTS[one].calls))
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["XDG_CACHE_HOME"] = home  # what is learnt of this server is nobody else's
+        for _ in range(given.rounds):
+            for one in given.variants:
+                measure(one, given.calls or VARIANTS[one].calls, given.processes)

@@ -2,59 +2,68 @@
 
 from __future__ import annotations
 
+import math
+from ctypes import Structure
+
+from personalab.board import laid_out
+
 _SUCCESSES_MAX = 1_000
 """That are waited for, at most, where one more has been refused again and again."""
 
 
-class Allowance:
-    """A number from 1 to `most`, or without an upper end.
+@laid_out
+class Allowance(Structure):
+    """A number from 1 on.
 
     After so many successes one more is tried. If that is refused, the next try waits twice as long; if it is not, twice
     as many more are tried. So a fixed limit is passed ever more seldom, and one that is gone is soon forgotten. A
     request counts only if it was sent since the number last changed. Times are in seconds, of any one clock.
     """
 
-    def __init__(self, number: int, successes: int, most: int | None = None) -> None:
+    number: float
+    first: int
+    needed: int
+    left: int
+    step: int
+    trying: bool
+    since: float  # when the number last changed
+
+    def begin(self, number: float, successes: int) -> None:
+        """A number that nothing is known against yet."""
         self.number = number
-        self._most = most
-        self._first = self._needed = self._left = successes
-        self._step = 1
-        self._trying = False
-        self._since = float("-inf")
+        self.first = self.needed = self.left = successes
+        self.step = 1
+        self.trying = False
+        self.since = -math.inf
 
     def less(self, now: float) -> None:
         """Something was refused: one less, or what it was before the try."""
-        number = self.number - (self._step if self._trying else 1)
-        if self._trying:
-            self._needed = min(2 * self._needed, _SUCCESSES_MAX)
+        number = self.number - (self.step if self.trying else 1)
+        if self.trying:
+            self.needed = min(2 * self.needed, _SUCCESSES_MAX)
         self._change(max(1, number), now, trying=False)
-        self._step = 1
+        self.step = 1
 
-    @property
-    def since(self) -> float:
-        """When the number last changed."""
-        return self._since
-
-    def more(self, sent: float, now: float) -> bool:
+    def more(self, sent: float, now: float, most: float = math.inf) -> bool:
         """Something that was sent at that time was let in; whether more is tried from now on."""
-        if sent < self._since or self.number == self._most:
+        if sent < self.since or self.number >= most:
             return False
-        self._left -= 1
-        if self._left > 0:
+        self.left -= 1
+        if self.left > 0:
             return False
-        if self._trying:
-            self._needed = self._first
-            self._step *= 2
-        self._change(self.number + self._step, now, trying=True)
+        if self.trying:
+            self.needed = self.first
+            self.step *= 2
+        self._change(min(most, self.number + self.step), now, trying=True)
         return True
 
-    def restore(self, number: int, now: float) -> None:
+    def restore(self, number: float, now: float) -> None:
         """The refusals since it was `number` were about something else."""
         self._change(number, now, trying=False)
-        self._step = 1
+        self.step = 1
 
-    def _change(self, number: int, now: float, *, trying: bool) -> None:
-        self.number = number if self._most is None else min(number, self._most)
-        self._left = self._needed
-        self._trying = trying
-        self._since = now
+    def _change(self, number: float, now: float, *, trying: bool) -> None:
+        self.number = number
+        self.left = self.needed
+        self.trying = trying
+        self.since = now

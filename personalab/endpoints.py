@@ -12,16 +12,16 @@ from collections.abc import Mapping
 from typing import Literal
 
 from personalab import config
+from personalab.board import Board, can_share, folder_of
 from personalab.clients import load_client
 from personalab.config import OFFLINE_MODEL, OPENAI_URL, Address
 from personalab.dialect import Dialect, is_about_pictures
 from personalab.errors import ConfigError, ImagesUnsupported, RequestRefused
 from personalab.estimates import Estimate
-from personalab.limits import Limits
+from personalab.limits import Known, Limits
 from personalab.pace import Pace
 from personalab.prices import FREE, Price, price_of
 from personalab.records import Request
-from personalab.slots import Slots, folder_of, slots_of
 from personalab.tally import Tally
 from personalab.transport import OpenAITransport, Transport, WireReply
 
@@ -34,7 +34,7 @@ class NotApplied(UserWarning):
 
 
 class NotShared(UserWarning):
-    """The limit on requests at once holds for this process only, not for all of this machine."""
+    """Limits hold for this process only, not for all of this machine."""
 
 
 GateScope = Literal["machine", "process"]
@@ -67,8 +67,8 @@ class Endpoint:
         self._timeout_seconds = timeout_seconds
         self._prices = dict(prices or {})
         self._transport = transport
-        slots = self._slots(gate)
-        self.limits = Limits(settings.max_concurrent, slots, self._pace(shared=slots is not None))
+        pace = Pace(settings.requests_per_minute, settings.tokens_per_minute)
+        self.limits = Limits(settings.max_concurrent, self._board(gate), pace)
         self._estimate = Estimate()
         self._dialects: dict[str, Dialect] = {}
         self._lock = threading.Lock()
@@ -153,29 +153,18 @@ class Endpoint:
 
         return OpenAITransport(embedded_url(), None, self._timeout_seconds)
 
-    def _pace(self, *, shared: bool) -> Pace | None:
-        settings = self._settings
-        if not settings.requests_per_minute and not settings.tokens_per_minute:
-            return None
-        file = folder_of(self.provider, self._secret) / "pace" if shared else None
-        return Pace(settings.requests_per_minute, settings.tokens_per_minute, file)
-
-    @property
-    def _secret(self) -> str:
-        return self._settings.api_key.get_secret_value() if self._settings.api_key else ""
-
-    def _slots(self, gate: GateScope) -> Slots | None:
+    def _board(self, gate: GateScope) -> Board[Known] | None:
         if gate == "process" or self.offline:  # each process has an embedded provider of its own
             return None
-        try:
-            slots = slots_of(self.provider, self._secret)
-        except OSError as error:
-            slots, why = None, str(error)
-        else:
-            why = "this system has no file locks of the kind needed"
-        if slots is None:
-            warnings.warn(f"max_concurrent holds for this process only: {why}", NotShared, stacklevel=6)
-        return slots
+        why = "this system has no file locks of the kind needed"
+        if can_share():
+            key = self._settings.api_key.get_secret_value() if self._settings.api_key else ""
+            try:
+                return Board(Known, folder_of(self.provider, key))
+            except OSError as error:
+                why = str(error)
+        warnings.warn(f"limits hold for this process only: {why}", NotShared, stacklevel=6)
+        return None
 
 
 def _model(settings: Address, offline: bool) -> str:

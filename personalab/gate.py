@@ -9,11 +9,14 @@ import asyncio
 import heapq
 import itertools
 import math
+import os
 import threading
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+from personalab.bell import Bell
 from personalab.errors import ProviderUnreachable, RateLimited
 from personalab.limits import Limits, Ticket
 
@@ -51,10 +54,25 @@ class Gate:
         self._doors = doors
         self._doors_of = doors_of or (lambda model: doors)
         self._clock = clock
+        self._begin()
+        _gates.add(self)
+
+    def _begin(self) -> None:
         self._lock = threading.Lock()
         self._lines: dict[str, _Line] = {}
         self._arrivals = itertools.count()
+        self._bell = Bell()
+        self._watch: threading.Thread | None = None
         self._looks_at = math.inf
+        for door in self._doors:
+            door.called_by(self._bell)
+
+    def begin_again(self) -> None:
+        """In a fork's child: nobody of its parent's waits or is in flight here."""
+        self._bell.close()
+        for door in self._doors:
+            door.begin_again()
+        self._begin()
 
     @property
     def in_flight(self) -> int:
@@ -74,32 +92,27 @@ class Gate:
         ticket = await self._enter(rank, tokens, model)
         limits = ticket.limits
         try:
-            if limits.slots is not None:
-                ticket.place = await limits.slots.take(lambda: limits.allowed)
             self._go(ticket)
             yield ticket
         except RateLimited as error:
-            with self._lock:
-                limits.refused(ticket, error)
+            refusal = error
+            self._leave(lambda: limits.refused(ticket, refusal))
             raise
         except ProviderUnreachable:
-            with self._lock:
-                if len(self._doors_of(model)) > 1:
-                    limits.rest()
+            others = len(self._doors_of(model)) > 1
+            self._leave(lambda: limits.unanswered(ticket) if others else limits.ended(ticket))
+            raise
+        except BaseException:
+            self._leave(lambda: limits.ended(ticket))
             raise
         else:
-            with self._lock:
-                limits.succeeded(ticket, sum(map(len, self._lines.values())))
-        finally:
-            if limits.slots is not None and ticket.place is not None:
-                limits.slots.free(ticket.place)
-            self._leave(ticket)
+            self._leave(lambda: limits.succeeded(ticket, self._waiting()))
 
     async def _enter(self, rank: int, tokens: int, model: str) -> Ticket:
         with self._lock:
             line = self._lines.setdefault(model, [])
-            if not _first(line) and (door := self._open_one(model, tokens)) is not None:
-                return door.enter(tokens)
+            if not _first(line) and (ticket := self._let_in(model, tokens, self._waiting())) is not None:
+                return ticket
             loop = asyncio.get_running_loop()
             turn = _Turn(loop, loop.create_future(), tokens)
             heapq.heappush(line, (-rank, next(self._arrivals), turn))
@@ -109,7 +122,7 @@ class Gate:
             with self._lock:
                 turn.gone = True
                 if turn.given is not None:  # the place cannot be used: pass it on
-                    turn.given.limits.leave(turn.given)
+                    turn.given.limits.ended(turn.given)
                 self._admit()
             raise
 
@@ -119,10 +132,13 @@ class Gate:
             if ticket.limits.one_by_one:
                 self._admit()
 
-    def _leave(self, ticket: Ticket) -> None:
+    def _leave(self, end: Callable[[], None]) -> None:
         with self._lock:
-            ticket.limits.leave(ticket)
+            end()
             self._admit()
+
+    def _waiting(self) -> int:
+        return sum(map(len, self._lines.values()))
 
     def _admit(self) -> None:
         while any(self._admit_one(model, line) for model, line in self._by_head()):
@@ -135,46 +151,68 @@ class Gate:
 
     def _admit_one(self, model: str, line: _Line) -> bool:
         turn = _first(line)
-        if turn is None or (door := self._open_one(model, turn.tokens)) is None:
+        if turn is None or (ticket := self._let_in(model, turn.tokens, self._waiting() - 1)) is None:
             return False
         heapq.heappop(line)
-        turn.given = door.enter(turn.tokens)
+        turn.given = ticket
         try:
             turn.loop.call_soon_threadsafe(turn.tell)
         except RuntimeError:  # that loop has ended, and who waited with it
             turn.gone = True
-            door.leave(turn.given)
+            ticket.limits.ended(ticket)
         return True
 
-    def _open_one(self, model: str, tokens: int) -> Limits | None:
-        """A door that lets one in now, the emptiest first; else somebody looks again as soon as one might."""
+    def _let_in(self, model: str, tokens: int, waiting: int) -> Ticket | None:
+        """Through the door that lets one in now, the emptiest first; else somebody looks again as soon as one might."""
         soonest, doors = math.inf, self._doors_of(model)
         for door in sorted(doors, key=lambda door: door.load) if len(doors) > 1 else doors:
-            wait = door.wait(tokens)
-            if wait == 0:
-                return door
-            soonest = min(soonest, math.inf if wait is None else wait)
+            found = door.enter(tokens, waiting)
+            if isinstance(found, Ticket):
+                return found
+            soonest = min(soonest, found)
         self._look_after(soonest)
         return None
 
     def _look_after(self, seconds: float) -> None:
-        at = self._clock() + seconds
-        if at >= self._looks_at:
+        if seconds == math.inf:
             return
-        self._looks_at = at
-        # A thread, as the loop of whoever waits may end before.
-        timer = threading.Timer(seconds, self._look, (at,))
-        timer.daemon = True
-        timer.start()
+        at = self._clock() + seconds
+        if self._watch is None:
+            # A thread, as the loop of whoever waits may end before.
+            self._watch = threading.Thread(target=self._look, name="personalab-gate", daemon=True)
+            self._looks_at = at
+            self._watch.start()
+        elif at < self._looks_at:
+            self._looks_at = at
+            self._bell.ring(self._bell.number)
 
-    def _look(self, at: float) -> None:
-        with self._lock:
-            if at == self._looks_at:
+    def _look(self) -> None:
+        bell = self._bell
+        while True:
+            bell.sleep(self._looks_at - self._clock())
+            with self._lock:
                 self._looks_at = math.inf
-            self._admit()
+                self._admit()
+                if not any(map(_first, self._lines.values())):
+                    self._watch = None
+                    for door in self._doors:
+                        door.nobody_waits()
+                    return
 
 
 def _first(line: _Line) -> _Turn | None:
     while line and line[0][2].gone:
         heapq.heappop(line)
     return line[0][2] if line else None
+
+
+_gates: weakref.WeakSet[Gate] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for gate in list(_gates):
+        gate.begin_again()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

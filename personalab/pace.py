@@ -1,19 +1,14 @@
-"""A known rate: so many requests and tokens a minute, spread evenly, for all processes of this machine.
+"""A known rate: so many requests and tokens a minute, spread evenly.
 
-Evenly, as endpoints count in windows of any length: sixty a minute may be enforced as one a second. The state is
-the time at which the next may go, in a small file that is changed under a lock.
+Evenly, as endpoints count in windows of any length: sixty a minute may be enforced as one a second.
 """
 
 from __future__ import annotations
 
-import struct
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+import math
+from ctypes import Structure
 
-from filelock import FileLock
+from personalab.board import laid_out
 
 _MINUTE = 60.0
 _LATE_SECONDS = 0.01
@@ -25,89 +20,52 @@ Over a second, the shortest time that endpoints count by, it is twice what timer
 """
 _DEBT_SECONDS_MAX = 120.0
 """However much was taken before, the next goes after this."""
-_STATE = struct.Struct("<dd")
-_POLL_SECONDS = 0.001
+
+
+@laid_out
+class Owed(Structure):
+    """When the next request may go, by requests and by tokens."""
+
+    requests: float
+    tokens: float
+
+    def begin(self) -> None:
+        """Nothing is owed."""
+        self.requests = self.tokens = -math.inf
 
 
 class Pace:
-    """A pace for requests, for tokens, or both; None is no limit. Without a file it holds for this process only.
+    """A pace for requests, for tokens, or both; None is no limit. What is owed may be shared with others."""
 
-    Raises:
-        OSError: the file cannot be written or locked.
-    """
-
-    def __init__(
-        self,
-        requests_per_minute: int | None,
-        tokens_per_minute: int | None,
-        file: Path | None = None,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, requests_per_minute: int | None = None, tokens_per_minute: int | None = None) -> None:
         self._request_seconds = _SPARE * _MINUTE / requests_per_minute if requests_per_minute else 0.0
         self._token_seconds = _SPARE * _MINUTE / tokens_per_minute if tokens_per_minute else 0.0
-        self._file = file
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._next = [0.0, 0.0]  # when a request may go, by requests and by tokens
-        self._file_lock: FileLock | None = None
-        if file is not None:
-            file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._file_lock = FileLock(f"{file}.lock")
+        self.counts_tokens = self._token_seconds > 0
+        self.given = self.counts_tokens or self._request_seconds > 0
 
-    @property
-    def counts_tokens(self) -> bool:
-        """Whether the number of tokens matters."""
-        return self._token_seconds > 0
-
-    def take(self, tokens: int) -> float:
-        """0 and a request of so many tokens may go, or the seconds after which to ask again."""
-        now = self._clock()
-        with self._state() as state:
-            for index, at in enumerate(state):
-                if (
-                    not at <= now + _DEBT_SECONDS_MAX
-                ):  # nobody writes such a time: the clock was set back since
-                    state[index] = now
-            wait = max(state) - now
-            if wait > 0:
-                return wait
-            self._add(state, now, self._request_seconds, tokens * self._token_seconds)
+    def wait(self, owed: Owed, now: float) -> float:
+        """Seconds until the next may go."""
+        if not self.given:
             return 0.0
+        return max(0.0, max(owed.requests, owed.tokens) - now)
 
-    def gone(self, tokens: int, late: float) -> None:
-        """A request of so many tokens went so many seconds after it was let in: what is late goes on from there."""
-        if late > _LATE_SECONDS:
-            now = self._clock()
-            with self._state() as state:
-                for index, more in enumerate((self._request_seconds, tokens * self._token_seconds)):
-                    state[index] = min(max(state[index], now + more), now + _DEBT_SECONDS_MAX)
+    def take(self, owed: Owed, tokens: int, now: float) -> None:
+        """A request of so many tokens is let in."""
+        if self.given:
+            owed.requests = _later(owed.requests, now, self._request_seconds)
+            owed.tokens = _later(owed.tokens, now, tokens * self._token_seconds)
 
-    def settle(self, tokens: int) -> None:
+    def go(self, owed: Owed, tokens: int, late: float, now: float) -> None:
+        """It goes, so many seconds after it was let in: what is late goes on from there."""
+        if self.given and late > _LATE_SECONDS:
+            owed.requests = min(max(owed.requests, now + self._request_seconds), now + _DEBT_SECONDS_MAX)
+            owed.tokens = min(max(owed.tokens, now + tokens * self._token_seconds), now + _DEBT_SECONDS_MAX)
+
+    def settle(self, owed: Owed, tokens: int, now: float) -> None:
         """A request took so many tokens more than was thought, or fewer, if negative."""
-        if tokens and self._token_seconds:
-            with self._state() as state:
-                self._add(state, self._clock(), 0.0, tokens * self._token_seconds)
-
-    def _add(self, state: list[float], now: float, *seconds: float) -> None:
-        for index, more in enumerate(seconds):
-            state[index] = min(max(state[index], now - _LATE_SECONDS) + more, now + _DEBT_SECONDS_MAX)
-
-    @contextmanager
-    def _state(self) -> Iterator[list[float]]:
-        with self._lock:
-            if self._file is None or self._file_lock is None:
-                yield self._next
-                return
-            with self._file_lock.acquire(poll_interval=_POLL_SECONDS):
-                self._next = _read(self._file)
-                before = list(self._next)
-                yield self._next
-                if self._next != before:
-                    self._file.write_bytes(_STATE.pack(*self._next))
+        if self.counts_tokens and tokens:
+            owed.tokens = _later(owed.tokens, now, tokens * self._token_seconds)
 
 
-def _read(file: Path) -> list[float]:
-    try:
-        return list(_STATE.unpack(file.read_bytes()))
-    except (FileNotFoundError, struct.error):  # not yet there, or its writer died: nothing is owed
-        return [0.0, 0.0]
+def _later(at: float, now: float, seconds: float) -> float:
+    return min(max(at, now - _LATE_SECONDS) + seconds, now + _DEBT_SECONDS_MAX)

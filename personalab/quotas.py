@@ -13,16 +13,20 @@ import math
 import re
 import time
 from collections.abc import Mapping
-from typing import Literal
+from ctypes import Structure
+from typing import Annotated, Literal, NamedTuple
+from zlib import crc32
 
 from pydantic import Field
 
+from personalab.board import laid_out
 from personalab.records import Record
 
 Kind = Literal["requests", "tokens"]
 
 _SECONDS_MAX = 60.0
 """However long an endpoint says that nothing is left, somebody tries again after this."""
+_QUOTAS_MAX = 8
 _NAME = re.compile(
     r"(?:x-)?ratelimit-(?P<field>limit|remaining|reset)(?P<name>(?:-(?P<kind>req|requests|tokens))?(?:-(?P<unit>second|minute|day))?)"
 )
@@ -115,59 +119,71 @@ def _number(text: str | None) -> float | None:
     return number if math.isfinite(number) and number >= 0 else None
 
 
-class Sent(Record):
+class Sent(NamedTuple):
     """How much had been sent when something was: the place of a request in the order of requests."""
 
     requests: int = 0
     tokens: int = 0
 
-    def of(self, kind: Kind) -> int:
-        """Requests or tokens."""
-        return self.requests if kind == "requests" else self.tokens
 
-
-class _Known:
+@laid_out
+class Known(Structure):
     """A quota as it was told, and when: `until` is the time it is whole again, `last` what may be sent until then."""
 
-    def __init__(self, kind: Kind, last: float, until: float, told_of: int) -> None:
-        self.kind, self.last, self.until, self.told_of = kind, last, until, told_of
+    name: int
+    of_tokens: bool
+    last: float
+    until: float
+    told_of: int
 
 
-class Quotas:
+@laid_out
+class Quotas(Structure):
     """The quotas of an endpoint, and what is still to be had of each."""
 
-    def __init__(self) -> None:
-        self._sent = Sent()
-        self._known: dict[str, _Known] = {}
+    requests: int  # sent so far, and tokens with them
+    tokens: int
+    count_tokens: bool  # whether the endpoint says how many tokens are left
+    until: float  # the latest of all quotas
+    known: Annotated[list[Known], _QUOTAS_MAX]
 
-    @property
-    def count_tokens(self) -> bool:
-        """Whether the endpoint says how many tokens are left."""
-        return any(known.kind == "tokens" for known in self._known.values())
+    def begin(self) -> None:
+        """Nothing was told yet."""
+        self.requests = self.tokens = 0
+        self.count_tokens = False
+        self.until = -math.inf
+        for known in self.known:
+            known.until = -math.inf
 
     def wait(self, tokens: int, now: float) -> float:
         """Seconds until there is room for a request of so many tokens."""
+        if now >= self.until:
+            return 0.0
         wait = 0.0
-        for name, known in list(self._known.items()):
-            if now >= known.until:
-                del self._known[name]
-            elif self._sent.of(known.kind) + (1 if known.kind == "requests" else tokens) > known.last:
+        for known in self.known:
+            sent, more = (self.tokens, tokens) if known.of_tokens else (self.requests, 1)
+            if now < known.until and sent + more > known.last:
                 wait = max(wait, known.until - now)
         return wait
 
     def send(self, tokens: int) -> Sent:
         """A request of so many tokens is sent; its place in the order is to be given back with what its answer tells."""
-        self._sent = Sent(requests=self._sent.requests + 1, tokens=self._sent.tokens + tokens)
-        return self._sent
+        self.requests += 1
+        self.tokens += tokens
+        return Sent(self.requests, self.tokens)
 
     def told(self, quotas: tuple[Quota, ...], sent: Sent, now: float) -> None:
         """What the answer to a request tells; it does not know of those sent after it."""
         for quota in quotas:
-            before = self._known.get(quota.name)
-            if before is None or sent.requests >= before.told_of or now >= before.until:
-                self._known[quota.name] = _Known(
-                    quota.kind,
-                    last=sent.of(quota.kind) + quota.remaining,
-                    until=now + min(quota.reset_seconds, _SECONDS_MAX),
-                    told_of=sent.requests,
-                )
+            name = crc32(quota.name.encode())
+            known = next((one for one in self.known if one.name == name and now < one.until), None)
+            if known is not None and sent.requests < known.told_of:
+                continue
+            known = known or next((one for one in self.known if now >= one.until), None)
+            if known is None:  # more than anybody is known to tell
+                continue
+            known.name, known.of_tokens, known.told_of = name, quota.kind == "tokens", sent.requests
+            known.last = (sent.tokens if known.of_tokens else sent.requests) + quota.remaining
+            known.until = now + min(quota.reset_seconds, _SECONDS_MAX)
+            self.until = max(self.until, known.until)
+            self.count_tokens = self.count_tokens or known.of_tokens

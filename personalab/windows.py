@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
+from ctypes import Structure
+from typing import Annotated
 
 from personalab.allowance import Allowance
+from personalab.board import laid_out
 
 _SECONDS_MAX = 60.0
 """The longest window that is kept to; of longer ones only the refusals are obeyed."""
@@ -16,77 +20,101 @@ _EVEN_SUCCESSES = 20
 """Until one step more of a rate is tried."""
 _SPARE = 1.01
 """Two requests do not take equally long to the endpoint, so the window is taken a little longer than it seems."""
+_TIMES = 32_768
+"""Requests that are remembered, at most; a limit of more than half of that in a window is not kept to."""
 
 
-class Window:
+@laid_out
+class Window(Structure):
     """What was let in lately, and how much that may be.
 
     An endpoint that let in some number of requests until it refused, and again some seconds after the first of them,
     lets in that number in those seconds, be its window fixed or sliding or a bucket that is filled again.
     """
 
-    def __init__(self) -> None:
-        self._times: list[float] = []
-        self._began: float | None = None
-        self._allowance: Allowance | None = None
-        self._count = 0
-        self._seconds = _SECONDS_MAX
-        self._held = False
+    times: Annotated[list[float], _TIMES]
+    many: int  # of them
+    began: float  # no number before the first request
+    known: bool  # whether a limit was found
+    count: int
+    seconds: float
+    allowance: Allowance
+    held: bool
 
-    @property
-    def known(self) -> bool:
-        """Whether a limit was found."""
-        return self._allowance is not None
+    def begin(self) -> None:
+        """Nothing was let in yet, and no limit is known."""
+        self.many = 0
+        self.began = math.nan
+        self.known = self.held = False
+        self.seconds = _SECONDS_MAX
 
     def wait(self, now: float) -> float:
         """Seconds until there is room for one more."""
-        if self._allowance is None:
+        if not self.known:
             return 0.0
-        if self._seconds <= _SHORT_SECONDS:
-            back, seconds = 1, self._seconds / self._count * _STEPS / self._allowance.number
+        if self.seconds <= _SHORT_SECONDS:
+            back, seconds = 1, self.seconds / self.count * _STEPS / self.allowance.number
         else:
-            back, seconds = self._allowance.number, self._seconds
-        if len(self._times) < back:
+            back, seconds = int(self.allowance.number), self.seconds
+        if self.many < back:
             return 0.0
-        wait = self._times[-back] + seconds - now
-        self._held = self._held or wait > 0
+        wait = self.times[self.many - back] + seconds - now
+        if wait > 0:
+            self.held = True
         return max(0.0, wait)
 
-    def entered(self, now: float, *, alone: bool) -> None:
-        """One was let in here; `alone` says that nothing was in flight, so that what came before is over."""
-        if self._began is None or (alone and not self._held):
-            self._began = now
-        if self._times and self._times[0] < now - 2 * _SECONDS_MAX:
-            del self._times[: bisect_right(self._times, now - _SECONDS_MAX * _SPARE)]
-        self._times.append(now)
+    def enter(self, now: float, *, alone: bool) -> None:
+        """One is let in; `alone` says that nothing was in flight, so that what came before is over."""
+        if math.isnan(self.began) or (alone and not self.held):
+            self.began = now
+        if self.many == _TIMES or (self.many and self.times[0] < now - 2 * _SECONDS_MAX):
+            self._forget(now - _SECONDS_MAX * _SPARE)
+        self.times[self.many] = now
+        self.many += 1
 
-    def refused(self, entered: float) -> None:
-        """One that was let in here at that time was refused by the endpoint."""
-        at = bisect_right(self._times, entered) - 1
-        if at >= 0 and self._times[at] == entered:
-            del self._times[at]
+    def move(self, entered: float, now: float) -> None:
+        """One that was let in at that time goes only now."""
+        self.take_back(entered)
+        self.times[self.many] = now
+        self.many += 1
+
+    def take_back(self, entered: float) -> None:
+        """One that was let in at that time did not go, or the endpoint refused it."""
+        at = bisect_right(self.times, entered, 0, self.many) - 1
+        if at >= 0 and self.times[at] == entered:
+            self.times[at : self.many - 1] = self.times[at + 1 : self.many]
+            self.many -= 1
 
     def learn(self, closed: float, reopened: float) -> None:
         """Nothing got through from `closed` on until `reopened`, so what did before is what a window holds."""
-        began = self._began if self._began is not None else closed
+        began = closed if math.isnan(self.began) else self.began
         seconds = min(_SECONDS_MAX, reopened - began) * _SPARE
-        count = bisect_right(self._times, closed) - bisect_right(self._times, closed - seconds)
-        self._began = reopened
-        self._held = False
+        count = self._until(closed) - self._until(closed - seconds)
+        self.began = reopened
+        self.held = False
         if not count:
             return
-        self._count, self._seconds = count, seconds
+        self.known, self.count, self.seconds = True, count, seconds
         if seconds <= _SHORT_SECONDS:
-            self._allowance = Allowance(_STEPS, successes=_EVEN_SUCCESSES)
+            self.allowance.begin(_STEPS, successes=_EVEN_SUCCESSES)
         else:
-            self._allowance = Allowance(count, successes=count)
+            self.allowance.begin(count, successes=count)
 
     def less(self, sent: float, now: float) -> None:
         """One that was sent at that time was refused though there seemed to be room."""
-        if self._allowance is not None and sent >= self._allowance.since:
-            self._allowance.less(now)
+        if self.known and sent >= self.allowance.since:
+            self.allowance.less(now)
 
     def more(self, sent: float, now: float) -> None:
         """One that was sent at that time got through."""
-        if self._allowance is not None and self._held:
-            self._held = not self._allowance.more(sent, now)
+        if self.known and self.held:
+            self.held = not self.allowance.more(sent, now)
+
+    def _until(self, time: float) -> int:
+        """How many were let in until then."""
+        return bisect_right(self.times, time, 0, self.many)
+
+    def _forget(self, before: float) -> None:
+        first = max(self._until(before), self.many // 2 if self.many == _TIMES else 0)
+        self.times[0 : self.many - first] = self.times[first : self.many]
+        self.many -= first

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import random
 import sys
 from collections import deque
@@ -14,12 +15,13 @@ from typing import Any
 
 import pytest
 
+from personalab.board import Board
 from personalab.errors import RateLimited
-from personalab.limits import Limits, Ticket
+from personalab.limits import Known, Limits, Ticket
 from personalab.pace import Pace
-from personalab.slots import Slots
 
 THERE_SECONDS = (0.001, 0.003)
+RUNG_SECONDS = 0.0005
 REFUSED_SECONDS = 0.002
 EXACT = -1.0
 
@@ -70,59 +72,107 @@ class Server:
         return None
 
 
+@dataclass
+class Pool:
+    """One of several that ask a server beside each other: its limits, and the calls that wait."""
+
+    limits: Limits
+    queue: deque[int]
+
+
+class Bells:
+    """Calls pools by their numbers, as `Bell` does processes."""
+
+    def __init__(self, number: int, called: Callable[[int], None]) -> None:
+        self.number = number
+        self.ring = called
+
+
 def play(
-    server: Server, calls: int, limit: int, latency: Callable[[], float], chance: random.Random
+    server: Server,
+    calls: int,
+    limit: int,
+    latency: Callable[[], float],
+    chance: random.Random,
+    folder: Path | None = None,
+    processes: int = 1,
+    killed: float = math.inf,
 ) -> tuple[float, int]:
-    """Seconds until all calls are done, and refusals; a refused call comes back as the pool's do."""
+    """Seconds until all calls are done, and refusals; a refused call comes back as the pool's do.
+
+    Several pools share a board in the folder, and the calls. The first of them is killed at that time: what it had in
+    flight is answered to nobody, and the second asks it again with all that waited.
+    """
     now = 0.0
-    limits = Limits(limit, clock=lambda: now)
-    queue, events, numbers = deque(range(calls)), [], itertools.count()
+    clock = lambda: now  # noqa: E731
+    events, numbers = [], itertools.count()
     done = refused = 0
+    flying: set[int] = set()
 
     def at(seconds: float, what: str, *rest: Any) -> None:
         heapq.heappush(events, (now + seconds, next(numbers), what, rest))
 
-    def admit() -> None:
-        while queue:
-            wait = limits.wait(0)
-            if wait == 0:
-                ticket = gone(limits)
-                at(chance.uniform(*THERE_SECONDS), "there", queue.popleft(), ticket)
-                continue
-            if wait is not None:
-                at(wait, "look")
-            return
+    def pool_of(number: int) -> Pool:
+        limits = Limits(limit, Board(Known, folder, clock) if folder else Board(Known, clock=clock))
+        limits.called_by(Bells(number, lambda other: at(RUNG_SECONDS, "look", other)))
+        return Pool(limits, deque(range(number, calls, processes)))
 
-    admit()
-    while events:
+    pools = [pool_of(number) for number in range(processes)]
+
+    def admit(number: int) -> None:
+        pool = pools[number]
+        while pool.queue:
+            ticket = pool.limits.enter(0, len(pool.queue) - 1)
+            if not isinstance(ticket, Ticket):
+                if ticket < math.inf:
+                    at(ticket, "look", number)
+                return
+            pool.limits.go(ticket)
+            call = pool.queue.popleft()
+            if number == 0:
+                flying.add(call)
+            at(chance.uniform(*THERE_SECONDS), "there", number, call, ticket)
+
+    for number in range(processes):
+        admit(number)
+    if killed < math.inf:
+        at(killed, "killed")
+    while done < calls:
         now, _, what, rest = heapq.heappop(events)
-        if what == "there":
-            call, ticket = rest
-            error = server.enter(now)
-            if error:
-                at(REFUSED_SECONDS, "refused", call, ticket, error)
-            else:
-                at(latency(), "answered", ticket)
+        if what == "killed":
+            pools[1].queue.extend(sorted(flying))
+            pools[1].queue.extend(pools[0].queue)
+            pools[0].queue.clear()
+            pools[0].limits._board._let_go()
+            killed = now
+            admit(1)
             continue
+        number, *others = rest
+        dead = number == 0 and killed <= now
+        if what == "there":
+            error = server.enter(now)
+            at(REFUSED_SECONDS, "refused", *rest, error) if error else at(latency(), "answered", *rest)
+            continue
+        server.inside -= what == "answered"
+        if dead:
+            refused += what == "refused"
+            continue
+        pool = pools[number]
         if what == "answered":
-            done, server.inside = done + 1, server.inside - 1
-            limits.succeeded(rest[0], len(queue))
-            limits.leave(rest[0])
+            done += 1
+            flying.discard(others[0])
+            pool.limits.succeeded(others[1], len(pool.queue))
         elif what == "refused":
-            call, ticket, error = rest
+            call, ticket, error = others
             refused += 1
-            limits.refused(ticket, error)
-            limits.leave(ticket)
-            if limits.closed_seconds is None:
-                at((error.retry_after or 0.5) * chance.uniform(1, 1.25), "back", call)
+            pool.limits.refused(ticket, error)
+            if pool.limits.closed_seconds is None:
+                at((error.retry_after or 0.5) * chance.uniform(1, 1.25), "back", number, call)
             else:
-                queue.append(call)
+                pool.queue.append(call)
         elif what == "back":
-            queue.append(rest[0])
-        admit()
-        if done == calls:
-            break
-    assert done == calls
+            pool.queue.append(others[0])
+        admit(number)
     return now, refused
 
 
@@ -200,87 +250,105 @@ def test_a_limit_that_is_gone_is_forgotten() -> None:
     assert server.inside_most == 20
 
 
+def alone(limit: int, clock: Callable[[], float], **given: Any) -> Limits:
+    """Limits that nobody shares."""
+    return Limits(limit, Board(Known, clock=clock), **given)
+
+
+def let_in(limits: Limits) -> Ticket:
+    """A request that may enter."""
+    ticket = limits.enter(0)
+    assert isinstance(ticket, Ticket)
+    return ticket
+
+
 def gone(limits: Limits) -> Ticket:
     """A request that was let in and went."""
-    ticket = limits.enter(0)
+    ticket = let_in(limits)
     limits.go(ticket)
     return ticket
+
+
+def refusal(retry_after: float | None) -> RateLimited:
+    return RateLimited("no", endpoint="", model="", retry_after=retry_after)
 
 
 def test_a_slot_is_all_that_one_refusal_takes() -> None:
     """A refusal with more in flight than ever got through narrows by one; success widens again, not above the limit."""
     now = 0.0
-    limits = Limits(3, clock=lambda: now)
+    limits = alone(3, lambda: now)
     tickets = [gone(limits) for _ in range(3)]
-    assert limits.wait(0) is None
-    limits.refused(tickets[2], RateLimited("no", endpoint="", model="", retry_after=7))
-    limits.leave(tickets.pop())
+    assert limits.enter(0) == math.inf
+    limits.refused(tickets.pop(), refusal(7))
     assert (limits.allowed, limits.closed_seconds) == (2, None)
     for _ in range(40):
         now += 1
-        ticket = tickets.pop(0)
-        limits.succeeded(ticket, waiting=1000)
-        limits.leave(ticket)
-        while limits.wait(0) == 0:
-            tickets.append(gone(limits))
+        limits.succeeded(tickets.pop(0), waiting=1000)
+        while isinstance(ticket := limits.enter(0), Ticket):
+            limits.go(ticket)
+            tickets.append(ticket)
     assert limits.allowed == 3
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="file locks of this kind are POSIX's")
-@pytest.mark.parametrize("others", [True, False])
-def test_what_gets_through_elsewhere_is_no_matter_of_time(tmp_path: Path, others: bool) -> None:
-    """Nothing of this process gets through, but of another's: it is the number at once, and no window is learnt from it."""
-    now = 1.0
-    limits, elsewhere = (Limits(3, slots=Slots(tmp_path), clock=lambda: now) for _ in range(2))
-    first = gone(limits)
-    limits.succeeded(first, waiting=0)
-    limits.leave(first)
-    now = 1.5
-    for _ in range(3):
-        ticket = gone(limits)
-        limits.refused(ticket, RateLimited("no", endpoint="", model="", retry_after=2))
-        limits.leave(ticket)
-    assert limits.closed_seconds == 2
-    now = 2.0
-    if others:
-        elsewhere.succeeded(gone(elsewhere), waiting=0)
-    now = 3.5
-    trial = gone(limits)
-    limits.succeeded(trial, waiting=0)
-    limits.leave(trial)
-    assert limits.closed_seconds is None
-    assert (limits.wait(0) == 0) == others
 
 
 def test_a_paced_request_counts_from_when_it_goes() -> None:
     """Nobody is let in before it went, and the next comes a whole step after that, however late it was."""
     now = 0.0
-    limits = Limits(3, pace=Pace(60, None, clock=lambda: now), clock=lambda: now)
-    assert limits.wait(0) == 0
-    ticket = limits.enter(0)
+    limits = alone(3, lambda: now, pace=Pace(60))
+    ticket = let_in(limits)
     now = 5.0
-    assert limits.wait(0) is None
+    assert limits.enter(0) == math.inf
     limits.go(ticket)
-    assert limits.wait(0) == pytest.approx(1, abs=0.05)
-    never = limits.enter(0)
-    limits.leave(never)  # one that was stopped before it went holds up nobody
+    assert limits.enter(0) == pytest.approx(1, abs=0.05)
     now = 6.1
-    assert limits.wait(0) == 0
+    never = let_in(limits)
+    limits.ended(never)  # one that was stopped before it went holds up nobody
+    now = 7.2
+    let_in(limits)
 
 
 def test_nothing_goes_while_nothing_gets_through() -> None:
     """Three refusals though no more were in flight than got through: closed as long as asked, then one tries alone."""
     now = 0.0
-    limits = Limits(3, clock=lambda: now)
+    limits = alone(3, lambda: now)
     for _ in range(3):
-        assert limits.wait(0) == 0
-        ticket = gone(limits)
-        limits.refused(ticket, RateLimited("no", endpoint="", model="", retry_after=7))
-        limits.leave(ticket)
-    assert limits.closed_seconds == limits.wait(0) == 7
+        limits.refused(gone(limits), refusal(7))
+    assert limits.closed_seconds == limits.enter(0) == 7
     now = 7.0
-    assert limits.wait(0) == 0
     trial = gone(limits)
-    assert limits.wait(0) > 0
+    assert 0 < limits.enter(0) < 1
     limits.succeeded(trial, waiting=0)
     assert limits.closed_seconds is None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="file locks of this kind are POSIX's")
+@pytest.mark.parametrize("processes", [4, 8])
+@pytest.mark.parametrize(
+    ("rule", "calls", "latency", "best", "times", "wasted"),
+    [
+        pytest.param(ONCE | {"asks": 1.0}, 200, steady(0.1), 4.0, 1.15, 25, id="five at once"),
+        pytest.param(ONCE | {"asks": None}, 200, steady(0.1), 4.0, 1.15, 25, id="five at once, silent"),
+        pytest.param(SECOND, 600, steady(0.2), 29.2, 1.1, 40, id="twenty a second"),
+        pytest.param(SECOND, 600, varied(0.1, 0.3), 29.2, 1.1, 40, id="twenty a second, varied"),
+        pytest.param(SECOND | {"asks": None}, 600, steady(0.2), 29.2, 1.11, 40, id="twenty a second, silent"),
+        pytest.param(BUCKET, 600, varied(0.1, 0.3), 29.2, 1.1, 50, id="bucket, varied"),
+        pytest.param(MINUTE, 450, steady(0.1), 240.3, 1.1, 25, id="a minute"),
+        pytest.param(MINUTE | {"asks": None}, 450, steady(0.1), 240.3, 1.1, 50, id="a minute, silent"),
+    ],
+)  # fmt: skip
+def test_several_find_out_what_one_would(
+    tmp_path: Path,
+    processes: int,
+    rule: dict[str, Any],
+    calls: int,
+    latency: Callable[[random.Random], float],
+    best: float,
+    times: float,
+    wasted: int,
+) -> None:
+    """Pools that share a board waste no more than one, and are as fast."""
+    chance = random.Random(processes)
+    server = Server(**rule)
+    seconds, refused = play(server, calls, 20, lambda: latency(chance), chance, tmp_path, processes)
+    assert seconds <= times * best
+    assert refused <= wasted
+    assert server.inside_most <= 20

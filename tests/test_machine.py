@@ -18,7 +18,6 @@ from personalab import LLMPool
 from personalab.offline.faults import parse_faults
 from personalab.offline.server import OfflineServer
 from personalab.records import Message, Request
-from personalab.slots import Slots
 
 pytestmark = [
     pytest.mark.slow,
@@ -82,6 +81,10 @@ def replies(process: subprocess.Popen[str]) -> int:
     said = process.stdout.read()  # `communicate` would lose what came together with the first line
     process.wait(90)
     return int(said or 0)
+
+
+def ask(number: int) -> Request:
+    return Request(stage="x", messages=(Message(role="user", text=f"no {number}"),))
 
 
 def server_with(*fault: str, latency: str = "0.05") -> OfflineServer:
@@ -187,42 +190,61 @@ def test_a_pool_goes_on_in_a_forks_child() -> None:
         assert server.ledger.in_flight_most == 2
 
 
-async def test_who_waits_hears_that_less_is_allowed(tmp_path: Path) -> None:
-    """A place above what is allowed by now is not taken, also by one who began to wait when more was."""
-    slots = Slots(tmp_path)
-    allowed = 2
-    for place in range(2):
-        assert await slots.take(lambda: allowed) == place
-    waiting = asyncio.create_task(slots.take(lambda: allowed))
-    await asyncio.sleep(0)
-    allowed = 1
-    slots.free(1)
-    assert not (await asyncio.wait({waiting}, timeout=0.3))[0]
-    slots.free(0)
-    assert await asyncio.wait_for(waiting, 20) == 0
-    slots.free(0)
-
-
 async def test_places_are_waited_for_with_a_thousand_files_open(tmp_path: Path) -> None:
-    """Files of a process are numbered; what watches the queue takes high numbers as well."""
+    """Files of a process are numbered; what waits for a place takes high numbers as well."""
     import resource
 
     before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     files = [os.open(os.devnull, os.O_RDONLY) for _ in range(1_030)]
     try:
-        slots = Slots(tmp_path)
-        first = await slots.take(lambda: 1)
-        waiting = asyncio.create_task(slots.take(lambda: 1))
-        assert not (await asyncio.wait({waiting}, timeout=0.3))[0]
-        slots.free(first)
-        assert await asyncio.wait_for(waiting, 20) == 0
-        slots.free(0)
+        with server_with(latency="0.01") as server:
+            pools = [LLMPool(api_base=server.base_url, model="m", cache="off", max_concurrent=1) for _ in range(2)]
+            asked = (pool.send(ask(number)) for number in range(5) for pool in pools)
+            assert len(await asyncio.gather(*asked)) == 10
+            assert server.ledger.in_flight_most == 1
     finally:
         for file in files:
             os.close(file)
         resource.setrlimit(resource.RLIMIT_NOFILE, (before, most))
-    slots.close()
+
+
+@pytest.mark.parametrize("processes", [4, 8])
+@pytest.mark.parametrize(
+    ("rule", "wasted"),
+    [
+        (("max_concurrent=5", "retry_after=1"), 60),
+        (("max_concurrent=5", "no_retry_after"), 60),
+        (("requests_per_minute=1200", "window_seconds=1"), 60),
+        (("requests_per_minute=1200", "window_seconds=2", "no_retry_after"), 60),
+    ],
+    ids=["at once", "at once, silent", "a second", "two seconds, silent"],
+)
+def test_processes_find_a_limit_together(
+    tmp_path: Path, processes: int, rule: tuple[str, ...], wasted: int
+) -> None:
+    """What one was refused the others know: hardly more is wasted than by one, and nothing is lost."""
+    each = 160 // processes
+    with (
+        server_with(*rule, latency="0.1") as server,
+        clients(processes, server, tmp_path, mode="off", many=each, apart=1000) as all_of,
+    ):
+        assert [replies(process) for process in all_of] == [each] * processes
+        assert server.ledger.answered == 160
+        assert server.ledger.received - 160 <= wasted
+
+
+def test_a_killed_process_takes_no_lesson_and_no_place_along(tmp_path: Path) -> None:
+    """One of four is killed while they find out that five at once are let in; the others get everything."""
+    rule = ("max_concurrent=5", "retry_after=1")
+    with (
+        server_with(*rule, latency="0.1") as server,
+        clients(4, server, tmp_path, mode="off", many=40, apart=1000) as four,
+    ):
+        wait_until_received(server, 40)
+        four[0].kill()
+        assert [replies(process) for process in four[1:]] == [40] * 3
+        assert server.ledger.statuses.get(429, 0) <= 60
 
 
 async def test_pools_that_are_let_go_keep_no_files_open(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A known rate: spread evenly, shared by file, settled afterwards."""
+"""A known rate: spread evenly, settled afterwards, shared by the board."""
 
 from __future__ import annotations
 
@@ -9,86 +9,80 @@ from pathlib import Path
 
 import pytest
 
-from personalab.pace import Pace
+from personalab.pace import Owed, Pace
 
 
-class Clock:
-    """A time that is set by hand."""
+class Asked:
+    """A pace, what is owed by it, and a time that is set by hand."""
 
-    now = 1_000.0
+    def __init__(self, requests: int | None, tokens: int | None) -> None:
+        self.pace, self.owed, self.now = Pace(requests, tokens), Owed(), 1_000.0
+        self.owed.begin()
 
-    def __call__(self) -> float:
-        return self.now
+    def take(self, tokens: int) -> float:
+        """0 and it went, or the seconds to wait."""
+        wait = self.pace.wait(self.owed, self.now)
+        if wait == 0:
+            self.pace.take(self.owed, tokens, self.now)
+        return wait
 
-
-def taken(pace: Pace, clock: Clock, seconds: float, tokens: int = 0) -> int:
-    """How many go in so many seconds, asked again as soon as it is worth it."""
-    count, end = 0, clock.now + seconds
-    while clock.now < end:
-        wait = pace.take(tokens)
-        count += wait == 0
-        clock.now += wait
-    return count
+    def taken(self, seconds: float, tokens: int = 0) -> int:
+        """How many go in so many seconds, asked again as soon as it is worth it."""
+        count, end = 0, self.now + seconds
+        while self.now < end:
+            wait = self.take(tokens)
+            count += wait == 0
+            self.now += wait
+        return count
 
 
 def test_requests_go_evenly() -> None:
     """Sixty a minute are one a second, from the first on."""
-    clock = Clock()
-    pace = Pace(60, None, clock=clock)
-    assert pace.take(0) == 0
-    assert pace.take(0) == pytest.approx(1, abs=0.12)
-    clock.now += 30
-    assert taken(pace, clock, 60) in (59, 60)  # and no burst for what was not used
+    asked = Asked(60, None)
+    assert asked.take(0) == 0
+    assert asked.take(0) == pytest.approx(1, abs=0.12)
+    asked.now += 30
+    assert asked.taken(60) in (59, 60)  # and no burst for what was not used
 
 
 def test_tokens_go_evenly_and_are_settled() -> None:
     """The next goes when what the last one took has passed, as it turned out."""
-    clock = Clock()
-    pace = Pace(None, 6000, clock=clock)
-    assert pace.take(500) == 0
-    assert pace.take(1) == pytest.approx(5, abs=0.16)
-    pace.settle(-300)
-    assert pace.take(1) == pytest.approx(2, abs=0.16)
-    pace.settle(+600)
-    assert pace.take(1) == pytest.approx(8, abs=0.2)
-    clock.now += 8.2
-    assert pace.take(60_000_000) == 0
-    assert pace.take(1) <= 120  # one request, however large, does not stop all others for long
+    asked = Asked(None, 6000)
+    assert asked.take(500) == 0
+    assert asked.take(1) == pytest.approx(5, abs=0.16)
+    asked.pace.settle(asked.owed, -300, asked.now)
+    assert asked.take(1) == pytest.approx(2, abs=0.16)
+    asked.pace.settle(asked.owed, +600, asked.now)
+    assert asked.take(1) == pytest.approx(8, abs=0.2)
+    asked.now += 8.2
+    assert asked.take(60_000_000) == 0
+    assert asked.take(1) <= 120  # one request, however large, does not stop all others for long
 
 
+def test_nothing_given_is_no_limit() -> None:
+    """Neither requests nor tokens."""
+    asked = Asked(None, None)
+    assert [asked.take(1_000_000) for _ in range(100)] == [0.0] * 100
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="file locks of this kind are POSIX's")
 def test_processes_share_a_pace(tmp_path: Path) -> None:
     """Four at once, each asking as fast as it may, get together what one would."""
-    end = time.time() + 3
+    end = time.monotonic() + 4
     code = (
-        "import sys, time; from pathlib import Path; from personalab.pace import Pace\n"
-        "pace, count, end = Pace(3000, None, Path(sys.argv[1])), 0, float(sys.argv[2])\n"
-        "while time.time() < end:\n"
-        "    wait = pace.take(0)\n"
-        "    count += wait == 0 and time.time() < end\n"
-        "    time.sleep(min(wait, max(0, end - time.time())))\n"
+        "import sys, time; from pathlib import Path; from personalab.board import Board\n"
+        "from personalab.limits import Known, Limits, Ticket; from personalab.pace import Pace\n"
+        "limits, count, end = Limits(9, Board(Known, Path(sys.argv[1])), Pace(3000)), 0, float(sys.argv[2])\n"
+        "while time.monotonic() < end:\n"
+        "    found = limits.enter(0)\n"
+        "    if isinstance(found, Ticket):\n"
+        "        limits.go(found); limits.succeeded(found, 0); count += time.monotonic() < end\n"
+        "    else:\n"
+        "        time.sleep(min(found, max(0, end - time.monotonic())))\n"
         "print(count)\n"
     )
-    command = [sys.executable, "-c", code, str(tmp_path / "pace"), str(end)]
+    command = [sys.executable, "-c", code, str(tmp_path), str(end)]
     four = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
     counts = [int(process.communicate(timeout=60)[0]) for process in four]
-    assert sum(counts) <= 3 * 50 + 10
+    assert sum(counts) <= 4 * 50 + 10
     assert min(counts) > 0
-
-
-@pytest.mark.parametrize("content", [b"", b"half", b"\xff" * 16])
-def test_a_damaged_file_owes_nothing(tmp_path: Path, content: bytes) -> None:
-    """Its writer died, or somebody else wrote it."""
-    (tmp_path / "pace").write_bytes(content)
-    pace = Pace(60, None, tmp_path / "pace")
-    assert pace.take(0) == 0
-    assert pace.take(0) > 0
-
-
-def test_a_clock_that_was_set_back(tmp_path: Path) -> None:
-    """What is owed by a time that cannot be is not owed."""
-    clock = Clock()
-    Pace(60, None, tmp_path / "pace", clock).take(0)
-    clock.now -= 3600
-    pace = Pace(60, None, tmp_path / "pace", clock)
-    assert pace.take(0) == 0
-    assert 0 < pace.take(0) < 1.1

@@ -19,7 +19,7 @@ PACKAGE = ROOT / "personalab"
 
 # From the bottom up. A module imports only from lower rows; `__init__` and `__main__` stand on top of all.
 LAYERS = [
-    ["errors", "web_addresses", "memory", "warm_parent"],
+    ["errors", "web_addresses", "memory", "warm_parent", "bell", "board"],
     [
         "power",
         "records",
@@ -39,8 +39,8 @@ LAYERS = [
         "files",
         "prices",
         "schemas",
-        "slots",
         "stats",
+        "turns",
         "words",
         "rubrics",
         "parameters",
