@@ -169,6 +169,7 @@ class Board(Generic[AnyPage]):
                 os.pwrite(file, bytes(size - there), there)
             return mmap.mmap(file, size)
         finally:
+            fcntl.flock(file, fcntl.LOCK_UN)  # the memory keeps the file open, and with it the lock
             os.close(file)
 
     def _sit(self) -> None:

@@ -78,6 +78,7 @@ class Pool:
 
     limits: Limits
     queue: deque[int]
+    looks_at: float = math.inf
 
 
 class Bells:
@@ -114,7 +115,7 @@ def play(
 
     def pool_of(number: int) -> Pool:
         limits = Limits(limit, Board(Known, folder, clock) if folder else Board(Known, clock=clock))
-        limits.called_by(Bells(number, lambda other: at(RUNG_SECONDS, "look", other)))
+        limits.called_by(Bells(number, lambda other: at(RUNG_SECONDS, "rung", other)))
         return Pool(limits, deque(range(number, calls, processes)))
 
     pools = [pool_of(number) for number in range(processes)]
@@ -124,7 +125,8 @@ def play(
         while pool.queue:
             ticket = pool.limits.enter(0, len(pool.queue) - 1)
             if not isinstance(ticket, Ticket):
-                if ticket < math.inf:
+                if now + ticket < pool.looks_at:
+                    pool.looks_at = now + ticket
                     at(ticket, "look", number)
                 return
             pool.limits.go(ticket)
@@ -149,6 +151,11 @@ def play(
             continue
         number, *others = rest
         dead = number == 0 and killed <= now
+        if what == "look":
+            if now >= pools[number].looks_at:
+                pools[number].looks_at = math.inf
+                admit(number)
+            continue
         if what == "there":
             error = server.enter(now)
             at(REFUSED_SECONDS, "refused", *rest, error) if error else at(latency(), "answered", *rest)
