@@ -76,10 +76,10 @@ VARIANTS = {
 
 
 @contextmanager
-def served(variant: Variant) -> Iterator[str]:
-    """The base URL of a server that limits as the variant says."""
-    command = [sys.executable, "-m", "personalab", "offline", "--port", "0", f"--latency={variant.latency}"]
-    command += [f"--fault={fault}" for fault in variant.faults]
+def served(faults: tuple[str, ...], latency: float) -> Iterator[str]:
+    """The base URL of a server that limits as the faults say."""
+    command = [sys.executable, "-m", "personalab", "offline", "--port", "0", f"--latency={latency}"]
+    command += [f"--fault={fault}" for fault in faults]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         found = re.search(r"http://\S+", server.stdout.readline())
@@ -90,14 +90,23 @@ def served(variant: Variant) -> Iterator[str]:
             server.terminate()
 
 
-async def asked(variant: Variant, url: str, numbers: range, ready: Barrier | None = None) -> tuple[float, int, int, int]:
-    """Seconds until every number is asked by a pool, the first of all processes to the last; wasted, lost, tokens."""
+def request(number: int) -> Request:
+    """One that is like no other."""
+    return Request(stage="x", messages=(Message(role="user", text=f"{number}"),))
+
+
+async def asked(
+    variant: Variant, url: str, numbers: range, ready: Barrier | None = None, unlimited: str = ""
+) -> tuple[float, int, int, int]:
+    """Seconds until every number is asked by a pool, from when all processes are ready; wasted, lost, tokens."""
+    if unlimited:  # what a process loads with its first request is not measured
+        await LLMPool(api_base=unlimited, model="personalab-offline", cache="off").send(request(-1))
     with tempfile.TemporaryDirectory() as cache:
         pool = LLMPool(
             api_base=url, model="personalab-offline", max_concurrent=variant.client, cache_dir=cache,
             **variant.pool,
         )  # fmt: skip
-        requests = [Request(stage="x", messages=(Message(role="user", text=f"{number}"),)) for number in numbers]
+        requests = [request(number) for number in numbers]
         if ready is not None:
             ready.wait()
         started = time.perf_counter()
@@ -107,23 +116,23 @@ async def asked(variant: Variant, url: str, numbers: range, ready: Barrier | Non
     return seconds, pool.counts.rate_limited, lost, pool.counts.usage.tokens or 0
 
 
-def client(name: str, url: str, numbers: range, ready: Barrier, results: Any) -> None:
+def client(name: str, url: str, numbers: range, ready: Barrier, unlimited: str, results: Any) -> None:
     """One of several processes."""
-    results.put(asyncio.run(asked(VARIANTS[name], url, numbers, ready)))
+    results.put(asyncio.run(asked(VARIANTS[name], url, numbers, ready, unlimited)))
 
 
 def measure(name: str, calls: int, processes: int) -> None:
     """One line of the table."""
     variant = VARIANTS[name]
-    with served(variant) as url:
+    with served(variant.faults, variant.latency) as url, served((), 0) as unlimited:
         if processes == 1:
-            measured = [asyncio.run(asked(variant, url, range(calls)))]
+            measured = [asyncio.run(asked(variant, url, range(calls), unlimited=unlimited))]
         else:
             spawn = multiprocessing.get_context("spawn")
             ready, results = spawn.Barrier(processes), spawn.Queue()
             clients = [
-                spawn.Process(target=client, args=(name, url, range(number, calls, processes), ready, results))
-                for number in range(processes)
+                spawn.Process(target=client, args=(name, url, numbers, ready, unlimited, results))
+                for numbers in (range(number, calls, processes) for number in range(processes))
             ]
             for one in clients:
                 one.start()

@@ -192,7 +192,7 @@ class Limits:
             full = not self._turns.room(self._seat) or self._turns.entered >= self._width.number
             wait = math.inf if full else self._wait(tokens, now)
             if wait == 0:
-                wait = self._call(now, (self._seat.entered, self._seat.since))
+                wait = self._call(now, mine=True)
             if wait > 0:
                 held_up = self._seat.entered >= self.limit or (self.outside and self.one_by_one)
                 wants = math.inf if held_up else now if wait == math.inf else now + wait
@@ -205,7 +205,7 @@ class Limits:
             self._turns.wait(self._seat, waiting, now, now)
             ticket = self._ticket(tokens, now)
             if not waiting:
-                self._call(now)
+                self._call(now, mine=False)
             return ticket
 
     def go(self, ticket: Ticket) -> None:
@@ -279,7 +279,7 @@ class Limits:
         """Nothing waits here any more."""
         with self._board as now:
             self._turns.wait(self._seat, 0, math.inf, now)
-            self._call(now)
+            self._call(now, mine=False)
 
     def _wait(self, tokens: int, now: float) -> float:
         """Seconds until the endpoint lets one in; infinite if that is to be told by one that is on its way."""
@@ -300,9 +300,9 @@ class Limits:
             self._window.wait(now), self._quotas.wait(tokens, now), self._pace.wait(self._owed, now)
         )
 
-    def _call(self, now: float, before: tuple[float, float] = (math.inf, math.inf)) -> float:
+    def _call(self, now: float, *, mine: bool) -> float:
         """0 if nobody elsewhere comes first; else who does is called, and has so many seconds to come."""
-        first = self._turns.first(self._seat, now, before)
+        first = self._turns.first(self._seat, now, mine=mine)
         if first is None:
             return 0.0
         if not first.called and self._caller is not None:
@@ -326,7 +326,7 @@ class Limits:
         if ticket.used is not None:
             self._pace.settle(self._owed, ticket.used - ticket.tokens, now)
         if not self._seat.waiting:
-            self._call(now)
+            self._call(now, mine=False)
 
     def _less(self, now: float) -> None:
         self._width.number = min(self._width.number, self._turns.limit)

@@ -8,6 +8,8 @@ from typing import Annotated
 
 from personalab.board import SEATS, laid_out
 
+_STAY_SECONDS = 1.0
+"""A place goes from one to another with as many in flight only if that one has waited so long: each move takes time."""
 _PATIENCE_SECONDS = 0.02
 """Whoever was called has so long to come; then another may go first, until it has come."""
 
@@ -112,11 +114,11 @@ class Turns(Structure):
         seat.wants = wants if waiting else math.inf
         seat.called = 0.0
 
-    def first(self, seat: Seat, now: float, before: tuple[float, float] = (math.inf, math.inf)) -> Seat | None:
-        """Who waits elsewhere and comes first, of those who come before so many in flight since that time."""
+    def first(self, seat: Seat, now: float, *, mine: bool) -> Seat | None:
+        """Who comes first of those who wait elsewhere; with `mine`, of those who come before this seat."""
         if self.waiting == seat.waiting:
             return None
-        found = None
+        found, before = None, (seat.entered, now - _STAY_SECONDS) if mine else (math.inf, math.inf)
         for other in self.seats[: self.many]:
             its = (other.entered, other.since)
             late = 0 < other.called < now - _PATIENCE_SECONDS
