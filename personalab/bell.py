@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 from contextlib import suppress
 
@@ -27,9 +28,9 @@ class Bell:
             self._socket.sendto(_ANY, (_HERE, number))
 
     def sleep(self, seconds: float) -> None:
-        """Until it rings, at most so many seconds. What rang while nobody slept wakes at once."""
+        """Until it rings, at most so many seconds, which may be infinite. What rang while nobody slept wakes at once."""
         with suppress(OSError):  # a time-out, or a port that nobody has any more
-            self._socket.settimeout(max(seconds, 0.0))
+            self._socket.settimeout(None if math.isinf(seconds) else max(seconds, 0.0))
             self._socket.recv(1)
             self._socket.settimeout(0.0)
             while True:

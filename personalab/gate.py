@@ -184,7 +184,8 @@ class Gate:
             self._watch.start()
         elif at < self._looks_at:
             self._looks_at = at
-            self._bell.ring(self._bell.number)
+            if threading.current_thread() is not self._watch:
+                self._bell.ring(self._bell.number)
 
     def _look(self) -> None:
         bell = self._bell
