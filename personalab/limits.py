@@ -296,9 +296,7 @@ class Limits:
                 if now < (through := known.trial_at + known.refusal_seconds):
                     return through - now
                 self._open(known.trial_at)
-        return max(
-            self._window.wait(now), self._quotas.wait(tokens, now), self._pace.wait(self._owed, now)
-        )
+        return max(self._window.wait(now), self._quotas.wait(tokens, now), self._pace.wait(self._owed, now))
 
     def _call(self, now: float, *, mine: bool) -> float:
         """0 if nobody elsewhere comes first; else who does is called, and has so many seconds to come."""

@@ -199,7 +199,9 @@ async def test_places_are_waited_for_with_a_thousand_files_open(tmp_path: Path) 
     files = [os.open(os.devnull, os.O_RDONLY) for _ in range(1_030)]
     try:
         with server_with(latency="0.01") as server:
-            pools = [LLMPool(api_base=server.base_url, model="m", cache="off", max_concurrent=1) for _ in range(2)]
+            pools = [
+                LLMPool(api_base=server.base_url, model="m", cache="off", max_concurrent=1) for _ in range(2)
+            ]
             asked = (pool.send(ask(number)) for number in range(5) for pool in pools)
             assert len(await asyncio.gather(*asked)) == 10
             assert server.ledger.in_flight_most == 1
@@ -209,29 +211,26 @@ async def test_places_are_waited_for_with_a_thousand_files_open(tmp_path: Path) 
         resource.setrlimit(resource.RLIMIT_NOFILE, (before, most))
 
 
-@pytest.mark.parametrize("processes", [4, 8])
 @pytest.mark.parametrize(
-    ("rule", "wasted"),
+    ("processes", "rule"),
     [
-        (("max_concurrent=5", "retry_after=1"), 60),
-        (("max_concurrent=5", "no_retry_after"), 60),
-        (("requests_per_minute=1200", "window_seconds=1"), 60),
-        (("requests_per_minute=1200", "window_seconds=2", "no_retry_after"), 60),
+        (8, ("max_concurrent=5", "retry_after=1")),
+        (4, ("max_concurrent=5", "no_retry_after")),
+        (8, ("requests_per_minute=1200", "window_seconds=1")),
+        (4, ("requests_per_minute=1200", "window_seconds=2", "no_retry_after")),
     ],
     ids=["at once", "at once, silent", "a second", "two seconds, silent"],
 )
-def test_processes_find_a_limit_together(
-    tmp_path: Path, processes: int, rule: tuple[str, ...], wasted: int
-) -> None:
+def test_processes_find_a_limit_together(tmp_path: Path, processes: int, rule: tuple[str, ...]) -> None:
     """What one was refused the others know: hardly more is wasted than by one, and nothing is lost."""
-    each = 160 // processes
+    each = 120 // processes
     with (
         server_with(*rule, latency="0.1") as server,
         clients(processes, server, tmp_path, mode="off", many=each, apart=1000) as all_of,
     ):
         assert [replies(process) for process in all_of] == [each] * processes
-        assert server.ledger.answered == 160
-        assert server.ledger.received - 160 <= wasted
+        assert server.ledger.answered == 120
+        assert server.ledger.received - 120 <= 50
 
 
 def test_a_killed_process_takes_no_lesson_and_no_place_along(tmp_path: Path) -> None:
