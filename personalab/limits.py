@@ -53,9 +53,8 @@ class Known(ctypes.Structure):
     quotas: Quotas
     owed: Owed
     tickets: int
-    refusals: int
     through: int
-    """Most that were in flight when one got through, without those that were refused since."""
+    """Most that were in flight when one got through."""
     proof: int
     proof_at: float
     width_before_proof: float
@@ -100,8 +99,7 @@ class Caller(Protocol):
 
 
 class Ticket:
-    """One request on its way: when it was let in and when it went, how many were in flight with it,
-    how many had been refused by then, what its answer tells."""
+    """One request on its way: when it was let in and when it went, how many were in flight with it, what its answer tells."""
 
     def __init__(self, limits: Limits, number: int, tokens: int, now: float, sent: Sent) -> None:
         self.limits = limits
@@ -110,7 +108,7 @@ class Ticket:
         self.entered = self.at = now
         self.gone = False
         self.sent = sent
-        self.beside = self.refusals = 0
+        self.beside = 0
         self.quotas: tuple[Quota, ...] = ()
         self.used: int | None = None
 
@@ -216,7 +214,7 @@ class Limits:
             ticket.gone, ticket.at = True, now
             self._window.move(ticket.entered, now)
             self._turns.go(self._seat)
-            ticket.beside, ticket.refusals = self._turns.gone, self._known.refusals
+            ticket.beside = self._turns.gone
             self._pace.go(self._owed, ticket.tokens, now - ticket.entered, now)
             if ticket.number == self._known.trial:
                 self._known.trial_at = now
@@ -226,7 +224,6 @@ class Limits:
         with self._board as now:
             known = self._known
             ticket.used = 0
-            known.refusals += 1
             self._window.take_back(ticket.at)
             self._quotas.told(error.quotas, ticket.sent, now)
             known.refusal_seconds = min(
@@ -247,8 +244,9 @@ class Limits:
         with self._board as now:
             known = self._known
             self._quotas.told(ticket.quotas, ticket.sent, now)
-            # What several processes send at once arrives in any order, so the last to go may get through before the others.
-            known.through = max(known.through, ticket.beside - (known.refusals - ticket.refusals))
+            # What several processes send at once arrives in any order, so the last to go may get through where those
+            # beside it are refused: these have left by now.
+            known.through = max(known.through, min(ticket.beside, self._turns.gone))
             known.failures = 0
             waiting += self._turns.waiting - self._seat.waiting
             # One more is tried only while there is so much to do that the refused one is back before the others are done.

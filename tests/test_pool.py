@@ -609,7 +609,9 @@ async def test_no_traceback_with_variables_shows_the_key(
     shown += await told("again")
     assert "ZeroDivisionError" in shown
     assert "[key]" in shown
-    assert "MARKER" not in shown + "".join(p.read_text(errors="replace") for p in tmp_path.rglob("*") if p.is_file())
+    assert "MARKER" not in shown + "".join(
+        p.read_text(errors="replace") for p in tmp_path.rglob("*") if p.is_file()
+    )
 
 
 async def test_replies_with_half_a_character_are_kept(
