@@ -202,7 +202,8 @@ class Limits:
                     return _LOOK_SECONDS
                 return wait
             self._turns.enter(self._seat, now)
-            self._turns.wait(self._seat, waiting, now, now)
+            if waiting or self._seat.waiting:
+                self._turns.wait(self._seat, waiting, now, now)
             ticket = self._ticket(tokens, now)
             if not waiting:
                 self._call(now, mine=False)
@@ -302,6 +303,8 @@ class Limits:
 
     def _call(self, now: float, *, mine: bool) -> float:
         """0 if nobody elsewhere comes first; else who does is called, and has so many seconds to come."""
+        if self._turns.waiting == self._seat.waiting:
+            return 0.0
         first = self._turns.first(self._seat, now, mine=mine)
         if first is None:
             return 0.0

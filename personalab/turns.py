@@ -116,8 +116,6 @@ class Turns(Structure):
 
     def first(self, seat: Seat, now: float, *, mine: bool) -> Seat | None:
         """Who comes first of those who wait elsewhere; with `mine`, of those who come before this seat."""
-        if self.waiting == seat.waiting:
-            return None
         found, before = None, (seat.entered, now - _STAY_SECONDS) if mine else (math.inf, math.inf)
         for other in self.seats[: self.many]:
             its = (other.entered, other.since)

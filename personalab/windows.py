@@ -74,9 +74,11 @@ class Window(Structure):
 
     def move(self, entered: float, now: float) -> None:
         """One that was let in at that time goes only now."""
-        self.take_back(entered)
-        self.times[self.many] = now
-        self.many += 1
+        times, last = self.times, self.many - 1
+        if last < 0 or times[last] != entered:  # others were let in since
+            self.take_back(entered)
+            last, self.many = self.many, self.many + 1
+        times[last] = now
 
     def take_back(self, entered: float) -> None:
         """One that was let in at that time did not go, or the endpoint refused it."""
