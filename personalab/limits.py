@@ -30,8 +30,8 @@ _BACK = 1.5
 _PROOF = 3
 """Refusals in a row that are not about the number at once, until nothing is sent for a while."""
 _CLOSED_FIRST_SECONDS = 0.02
-_CLOSED_GROWTH = 1.5
-_CLOSED_GUESS_SECONDS_MAX = 4.0
+_CLOSED_GROWTH = 1.85
+_CLOSED_GUESS_SECONDS_MAX = 10.0
 """Where the endpoint does not say how long to wait, somebody tries again at least this often."""
 _CLOSED_MAX_SECONDS = 60.0
 """However long an endpoint asks to wait, somebody tries again after this."""
@@ -351,8 +351,8 @@ class Limits:
 
     def _close(self, now: float, retry_after: float | None) -> None:
         known = self._known
-        guess = _CLOSED_FIRST_SECONDS * _CLOSED_GROWTH**known.closures
-        wait = max(retry_after or 0.0, min(_CLOSED_GUESS_SECONDS_MAX, guess))
+        guess = min(_CLOSED_GUESS_SECONDS_MAX, _CLOSED_FIRST_SECONDS * _CLOSED_GROWTH**known.closures)
+        wait = max(retry_after or 0.0, self._window.likely(now, guess)) if known.closures else retry_after or guess
         known.closures += 1
         known.closed_until = now + min(_CLOSED_MAX_SECONDS, wait)
         known.trial = 0
