@@ -39,6 +39,8 @@ _REST_FIRST_SECONDS = 1.0
 _REST_SECONDS_MAX = 60.0
 _REFUSAL_SECONDS_MIN = 0.05
 _REFUSAL_SECONDS_MAX = 2.0
+_APART_SECONDS_MIN, _APART_SECONDS_MAX = 0.001, 0.005
+"""Requests go so far apart where answers take long enough for it: a refusal of the first stops the others."""
 _LOOK_SECONDS = 0.1
 """The dead tell nobody that they left, so whoever waits looks this often."""
 
@@ -69,6 +71,8 @@ class Known(ctypes.Structure):
     back_seconds: float
     failures: int
     rests_until: float
+    answer_seconds: float
+    entered_at: float
 
     def begin(self) -> None:
         """Nothing was learnt yet."""
@@ -80,7 +84,7 @@ class Known(ctypes.Structure):
         self.through = 1
         self.proof = self.closures = self.trial = self.failures = 0
         self.refusal_seconds = _REFUSAL_SECONDS_MIN
-        self.back_seconds = 0.0
+        self.back_seconds = self.answer_seconds = 0.0
 
     def clear(self, seat: int) -> None:
         """Whoever had this seat is gone, with all that was in flight."""
@@ -249,6 +253,7 @@ class Limits:
             # beside it are refused: these have left by now.
             known.through = max(known.through, min(ticket.beside, self._turns.gone))
             known.failures = 0
+            known.answer_seconds = now - ticket.at
             waiting += self._turns.waiting - self._seat.waiting
             # One more is tried only while there is so much to do that the refused one is back before the others are done.
             width = min(self._turns.limit, self._width.number)
@@ -299,7 +304,20 @@ class Limits:
                 if now < (through := known.trial_at + known.refusal_seconds):
                     return through - now
                 self._open(known.trial_at)
-        return max(self._window.wait(now), self._quotas.wait(tokens, now), self._pace.wait(self._owed, now))
+        return max(
+            self._apart(now),
+            self._window.wait(now),
+            self._quotas.wait(tokens, now),
+            self._pace.wait(self._owed, now),
+        )
+
+    def _apart(self, now: float) -> float:
+        """Seconds until one may go after the last, so that a whole burst is not on its way when the first is refused."""
+        if self._window.known or self._pace.given:
+            return 0.0
+        known = self._known
+        apart = min(_APART_SECONDS_MAX, known.answer_seconds / min(self._turns.limit, self._width.number) / 3)
+        return max(0.0, known.entered_at + apart - now) if apart >= _APART_SECONDS_MIN else 0.0
 
     def _call(self, now: float, *, mine: bool) -> float:
         """0 if nobody elsewhere comes first; else who does is called, and has so many seconds to come."""
@@ -316,6 +334,7 @@ class Limits:
     def _ticket(self, tokens: int, now: float) -> Ticket:
         known = self._known
         known.tickets += 1
+        known.entered_at = now
         if known.closures:
             known.trial, known.trial_seat, known.trial_at = known.tickets, self._board.seat, math.inf
         self._window.enter(now, alone=self._turns.gone == 0 and not known.closures)
