@@ -371,7 +371,11 @@ class Limits:
     def _close(self, now: float, retry_after: float | None) -> None:
         known = self._known
         guess = min(_CLOSED_GUESS_SECONDS_MAX, _CLOSED_FIRST_SECONDS * _CLOSED_GROWTH**known.closures)
-        wait = max(retry_after or 0.0, self._window.likely(now, guess)) if known.closures else retry_after or guess
+        wait = (
+            max(retry_after or 0.0, self._window.likely(now, guess))
+            if known.closures
+            else retry_after or guess
+        )
         known.closures += 1
         known.closed_until = now + min(_CLOSED_MAX_SECONDS, wait)
         known.trial = 0

@@ -22,7 +22,8 @@ _SPARE = 1.01
 """Two requests do not take equally long to the endpoint, so the window is taken a little longer than it seems."""
 _ROUND_SECONDS = (1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0)
 """Windows are as long as this, mostly, so that is when it is worth trying whether one is over."""
-_ROUND_SPARE = 1.002
+_ROUND_SPARE, _ROUND_SPARE_SECONDS = 1.01, 0.1
+"""A try that comes a moment too soon costs the time until the next, and first connections take their time."""
 _TIMES = 32_768
 """Requests that are remembered, at most; a limit of more than half of that in a window is not kept to."""
 
@@ -108,7 +109,7 @@ class Window(Structure):
     def likely(self, now: float, seconds: float) -> float:
         """When to try whether the window is over, in about so many seconds: when one of a usual length is, if one is near."""
         for usual in _ROUND_SECONDS:
-            wait = self.began + _ROUND_SPARE * usual + 0.01 - now
+            wait = self.began + _ROUND_SPARE * usual + _ROUND_SPARE_SECONDS - now
             if seconds / 4 <= wait <= 1.5 * seconds:
                 return wait
         return seconds
