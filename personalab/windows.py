@@ -22,7 +22,7 @@ _SPARE = 1.01
 """Two requests do not take equally long to the endpoint, so the window is taken a little longer than it seems."""
 _ROUND_SECONDS = (1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0)
 """Windows are as long as this, mostly, so that is when it is worth trying whether one is over."""
-_ROUND_SPARE, _ROUND_SPARE_SECONDS = 1.01, 0.1
+_ROUND_SPARE, _ROUND_SPARE_SECONDS = 1.025, 0.05
 """A try that comes a moment too soon costs the time until the next, and first connections take their time."""
 _TIMES = 32_768
 """Requests that are remembered, at most; a limit of more than half of that in a window is not kept to."""
