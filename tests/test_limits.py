@@ -359,3 +359,15 @@ def test_several_find_out_what_one_would(
     assert seconds <= times * best
     assert refused <= wasted
     assert server.inside_most <= 20
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="file locks of this kind are POSIX's")
+@pytest.mark.parametrize(("rule", "calls", "best"), [(ONCE | {"asks": 1.0}, 200, 4.0), (SECOND, 300, 14.2)])
+def test_what_a_killed_pool_had_in_flight_heals(
+    tmp_path: Path, rule: dict[str, Any], calls: int, best: float
+) -> None:
+    """One of four is killed on the way: its places are free within a tenth of a second, and what was learnt stays."""
+    chance = random.Random(0)
+    seconds, refused = play(Server(**rule), calls, 20, lambda: 0.1, chance, tmp_path, 4, killed=1.55)
+    assert seconds <= 1.15 * best
+    assert refused <= 25
