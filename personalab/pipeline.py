@@ -53,6 +53,8 @@ class Pipeline:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stages", in_order(self.stages))
+        if not self.wishes()["language"]:
+            raise ConfigError("language must not be empty: name one, such as English or 中文")
         if not issubclass(self.stage("core_persona").output, CorePersona):
             raise ConfigError(
                 "stage core_persona has to give a CorePersona or a subclass of it: the card is made of it"
