@@ -38,6 +38,7 @@ _HIDDEN = (
     "file",
     "source",
 )
+_TELLING = ("condition", "model", "temperature", "prompt", "prompt_sha256")
 _NOT_HIDDEN = ("image", "persona", "persona_id", "card", "text")
 _SEARCHED = ("text", "persona", "content_type", "topic", "mood")
 _SKETCH = 12
@@ -128,7 +129,8 @@ class Deck:
 
     @cached_property
     def _searched(self) -> Sequence[str]:
-        columns = [self.frame[name].fillna("").astype(str) for name in _SEARCHED[1:] if name in self.frame]
+        seen = [name for name in _SEARCHED[1:] if name in self.frame and name not in self.hidden]
+        columns = [self.frame[name].astype(object).fillna("").astype(str) for name in seen]
         return [" ".join(row).casefold() for row in zip(self.texts, *columns, strict=True)]
 
     def _sorted(self, query: Query) -> Sequence[int]:
@@ -176,6 +178,11 @@ def hidden_columns(frame: pd.DataFrame) -> tuple[str, ...]:
         alike = groups.nunique().max()
         hidden += [name for name in alike.index if alike[name] == 1 and frame[name].astype(str).nunique() > 1]
     return tuple(map(str, hidden))
+
+
+def conditions_differ(frame: pd.DataFrame) -> bool:
+    """Whether the rows are of several conditions, so that their order would tell which."""
+    return any(name in frame.columns and frame[name].astype(str).nunique() > 1 for name in _TELLING)
 
 
 def near_copies(texts: Sequence[str], likeness: float = TWEET_LIKENESS_MAX) -> tuple[int, ...]:

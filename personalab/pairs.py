@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from personalab.decks import cell
 from personalab.errors import ConfigError, unknown
 from personalab.records import JsonObject, Record
-from personalab.reviews import Decision, Judgement, ReviewFile, clean, item_keys, written_rows
+from personalab.reviews import Action, Decision, Judgement, ReviewFile, clean, item_keys, written_rows
 from personalab.sittings import Act, Sitting, feed
 
 if TYPE_CHECKING:
@@ -88,6 +88,11 @@ class PairSitting(Sitting):
         self.pairs = tuple(pairs)
         self._said: dict[str, Decision] = file.decided()
         self.at = max(0, self._next_undecided(-1))
+
+    @property
+    def finishes(self) -> Action:
+        """A choice."""
+        return "choice"
 
     def _do(self, act: Act) -> None:
         match act.do:

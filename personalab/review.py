@@ -20,7 +20,7 @@ from anywidget import AnyWidget
 from pydantic import ValidationError
 
 from personalab.config import load_settings
-from personalab.decks import Deck, cell
+from personalab.decks import Deck, cell, conditions_differ
 from personalab.errors import ConfigError, OutputError
 from personalab.pairs import PairSitting, pairs_of
 from personalab.reviews import Judgement, ReviewFile, review_path, written_rows
@@ -85,7 +85,8 @@ class Review(AnyWidget):
         from IPython import display as ipython
 
         display: Any = ipython  # it comes without types
-        said = {"text/html": self._table, "text/plain": "a review: run this cell to go on with it"}
+        table = f'<div class="personalab-review-table" data-sitting="{self.sitting.file.sitting}">{self._table}</div>'
+        said = {"text/html": table, "text/plain": "a review: run this cell to go on with it"}
         display.publish_display_data(said)
         data, metadata = self._repr_mimebundle_() or ({}, {})
         display.publish_display_data({**data, "text/plain": ""}, metadata)
@@ -115,10 +116,10 @@ def review(
     """
     frame = written_rows(frame, text)
     file = _opened(name, rater, folder)
-    shuffle = f"{name}\0{file.rater}" if blind and "condition" in frame.columns else None
+    shuffle = f"{name}\0{file.rater}" if blind and conditions_differ(frame) else None
     deck = Deck.of(frame, text=text, shuffle=shuffle, blind=blind)
     sitting = TweetSitting(file, deck, ask=ask, mode=mode)
-    return Review(sitting, _portraits(portraits), table_html(frame, file, deck.keys, text))
+    return Review(sitting, _portraits(portraits), table_html(deck, file, text))
 
 
 def review_pairs(
@@ -148,29 +149,32 @@ def review_pairs(
         frame, by, paired, text=text, whole=whole, seed=f"{name}\0{file.rater}", pairs_max=pairs_max
     )
     sitting = PairSitting(file, pairs)
-    table = f'<div class="personalab-review-table"><p>{len(pairs)} pairs to compare: run this cell to go on.</p></div>'
-    return Review(sitting, _portraits(portraits), table)
+    return Review(
+        sitting, _portraits(portraits), f"<p>{len(pairs)} pairs to compare: run this cell to go on.</p>"
+    )
 
 
-def table_html(frame: pd.DataFrame, file: ReviewFile, keys: tuple[str, ...], text: str = "text") -> str:
-    """The first rows with what the rater says of them, as a table that needs neither kernel nor script."""
-    columns = [name for name in dict.fromkeys((*_TABLE_COLUMNS, text)) if name in frame.columns]
+def table_html(deck: Deck, file: ReviewFile, text: str = "text") -> str:
+    """The first rows with what the rater says of them, as a table that needs neither kernel nor script; as blind as the deck."""
+    named = dict.fromkeys((*_TABLE_COLUMNS, text))
+    columns = [name for name in named if name in deck.frame.columns and name not in deck.hidden]
     said = file.decided()
     rows = []
-    for key, (_, row) in zip(keys, frame.head(STATIC_ROWS)[columns].iterrows(), strict=False):
+    for place in deck.order[:STATIC_ROWS]:
+        row = deck.frame.iloc[place]
         cells = "".join(
             f'<td style="{_TEXT_CELL if name == text else _CELL}">{escape(cell(row[name]))}</td>'
             for name in columns
         )
-        rows.append(f'<tr>{cells}<td style="{_CELL}">{escape(_spoken(said.get(key)))}</td></tr>')
+        rows.append(f'<tr>{cells}<td style="{_CELL}">{escape(_spoken(said.get(deck.keys[place])))}</td></tr>')
     heads = "".join(
         f'<th style="{_CELL}">{escape(name.replace("_", " "))}</th>' for name in (*columns, "decision")
     )
-    decided = sum(key in said for key in keys)
-    more = f", the first {STATIC_ROWS} below" if len(frame) > STATIC_ROWS else ""
+    decided = sum(key in said for key in deck.keys)
+    more = f", the first {STATIC_ROWS} below" if len(deck.keys) > STATIC_ROWS else ""
     return (
-        f'<div class="personalab-review-table"><p>{decided} of {len(frame)} decided by {escape(file.rater)} when '
-        f"this was saved{more}. Run this cell to go on.</p><table><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        f"<p>{decided} of {len(deck.keys)} decided by {escape(file.rater)} when this was saved{more}. Run this cell to go on.</p>"
+        f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
     )
 
 
