@@ -6,9 +6,9 @@ const LOST = 6000; // ms without an answer after which the kernel is said to be 
 const INVISIBLE = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/u;
 
 const FIRST = { // what a newcomer is told, until something is decided
-  verdict: "Read the tweet, then keep or reject it: the next one follows, and every decision is saved at once.",
-  rating: "Read the tweet, then rate it from 1 to 5: the next one follows, and every decision is saved at once.",
-  pairs: "Read both, then say which is better: the next two follow, and every decision is saved at once.",
+  verdict: "Read the tweet, then keep or reject it. Every decision is saved at once.",
+  rating: "Read the tweet, then rate it from 1 to 5. Every decision is saved at once.",
+  pairs: "Read both, then say which is better. Every decision is saved at once.",
 };
 
 const KEYS = {
@@ -116,7 +116,9 @@ function render({ model, el }) {
   root.dataset.lmSuppressShortcuts = "true"; // JupyterLab takes single keys for itself otherwise
   const bar = make("div", "bar");
   const message = make("div", "message");
-  message.setAttribute("role", "status");
+  const told = make("span", "told");
+  told.setAttribute("role", "status");
+  message.append(make("span", "hint", "Click here, then use the keys. "), told);
   const stage = make("div", "stage");
   const keys = make("div", "keys");
   root.append(bar, keys, message, stage); // keys on top, so that they stay in place however long a text is
@@ -134,7 +136,7 @@ function render({ model, el }) {
 
   const current = () => view.items[view.current];
   const say = (text, bad) => {
-    message.textContent = text;
+    told.textContent = text;
     message.classList.toggle("bad", Boolean(bad));
   };
 
@@ -376,10 +378,10 @@ function render({ model, el }) {
         }
       }
     }
+    markMore();
   }
 
   function drawKeys() {
-    keys.append(make("span", "hint", "click here, then use the keys:"));
     for (const [key, label, does] of KEYS[view.kind]) {
       if (key === "c" && !view.blinding) continue;
       const made = button("", label, () => {
@@ -402,7 +404,22 @@ function render({ model, el }) {
       made.append(make("kbd", "", key), " " + label);
       keys.append(made);
     }
+    more.append(make("kbd", "", "space"), " more");
+    keys.append(more);
   }
+
+  // Long texts scroll in themselves, those beside each other together.
+  const scrolled = () => [...stage.querySelectorAll(".current .side, .current .text")];
+  const more = button("", "more of the text", () => scroll(1));
+  function scroll(step) {
+    for (const box of scrolled()) box.scrollTop += step * 0.8 * box.clientHeight;
+  }
+  function markMore() {
+    const boxes = scrolled();
+    for (const box of boxes) box.classList.toggle("more", box.scrollTop + box.clientHeight < box.scrollHeight - 4);
+    more.style.visibility = boxes.some((box) => box.scrollHeight > box.clientHeight + 4) ? "" : "hidden";
+  }
+  stage.addEventListener("scroll", markMore, true);
 
   function edit(what) {
     if (!current()) return;
@@ -442,6 +459,10 @@ function render({ model, el }) {
     const found = KEYS[view.kind].find((each) => each[0] === named);
     const paging = { PageUp: -1, PageDown: 1 }[key];
     if (key === "Escape") return root.blur();
+    if (key === " " && target === root) {
+      event.preventDefault();
+      return scroll(event.shiftKey ? -1 : 1);
+    }
     if (!found && !(view.kind === "tweets" && (/^[0-5]$/.test(key) || (paging && view.mode === "page")))) return;
     event.preventDefault();
     if (event.repeat && !["←", "→"].includes(named)) return; // a key that is held is one decision

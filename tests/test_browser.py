@@ -138,8 +138,7 @@ def test_two_hundred_decisions(folder: Path, address: str, chromium: Any) -> Non
         page.press(key)
     page.settled()
     os.kill(int((folder / "pid").read_text()), signal.SIGKILL)
-    page.page.locator(".jp-Dialog", has_text="restarted").wait_for()  # its server has started another one
-    page.page.keyboard.press("Enter")
+    page.restarted()
     page.run()
     page.page.locator(".count", has_text="150 of 200").wait_for()
     focus(page)
@@ -251,7 +250,7 @@ def test_one_rater_in_two_tabs(folder: Path, address: str, chromium: Any) -> Non
     one = Page(chromium, address, name)
     one.run()
     one.save()
-    other = Page(one.page.context, address, name)
+    other = Page(chromium, address, name)
     other.page.locator(".personalab-review:not(.asleep)").wait_for()
     for page in (one, other):
         focus(page)
