@@ -344,7 +344,7 @@ def as_table(rows: pd.DataFrame | Iterable[BaseModel], *, pictures: str | None =
         )
         .set_table_attributes(f'class="{AS_WRITTEN}"')
         .hide(axis="index")
-        .format(picture_html, subset=[pictures] if pictures else [])  # type: ignore[arg-type]
+        .format(picture_html, subset=[pictures] if pictures else [])
     )
 
 

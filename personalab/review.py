@@ -116,8 +116,8 @@ def review(
     """
     frame = written_rows(frame, text)
     file = _opened(name, rater, folder)
-    shuffle = f"{name}\0{file.rater}" if blind and conditions_differ(frame) else None
-    deck = Deck.of(frame, text=text, shuffle=shuffle, blind=blind)
+    shuffle = name if blind and conditions_differ(frame) else None
+    deck = Deck.of(frame, text=text, shuffle=shuffle, rater=file.rater, blind=blind)
     sitting = TweetSitting(file, deck, ask=ask, mode=mode)
     return Review(sitting, _portraits(portraits), table_html(deck, file, text))
 
@@ -136,7 +136,7 @@ def review_pairs(
     portraits: Path | str | None = None,
 ) -> Review:
     """Which of two is better, blind: tweets of the same image under different conditions, or with `whole` all that a condition
-    has of the image. Pairs come in a random order, sides are random; both are of name and rater and recorded.
+    has of the image. Pairs come in a random order, sides are random; both are of name and rater, and recorded.
 
     `pairs_max` is how many are asked, drawn evenly over images and conditions.
 
@@ -146,7 +146,7 @@ def review_pairs(
     """
     file = _opened(name, rater, folder)
     pairs = pairs_of(
-        frame, by, paired, text=text, whole=whole, seed=f"{name}\0{file.rater}", pairs_max=pairs_max
+        frame, by, paired, text=text, whole=whole, seed=name, rater=file.rater, pairs_max=pairs_max
     )
     sitting = PairSitting(file, pairs)
     return Review(

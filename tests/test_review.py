@@ -272,6 +272,8 @@ def test_pairs_are_of_one_image_and_two_conditions(frame: pd.DataFrame) -> None:
     assert {pair.image for pair in pairs_of(frame, seed="s", pairs_max=2)} == {"one", "two"}
     whole = pairs_of(frame, whole=True)
     assert [len(pair.a.texts) for pair in whole] == [2, 2]
+    drawn = [{pair.key for pair in pairs_of(frame, seed="s", rater=rater, pairs_max=2)} for rater in "ab"]
+    assert drawn[0] == drawn[1]
     lefts = [pair.left for seed in range(50) for pair in pairs_of(frame, seed=str(seed))]
     assert 60 < lefts.count("a") < 140
     with pytest.raises(ConfigError, match="nothing to pair"):
