@@ -171,10 +171,15 @@ def test_two_raters_in_two_browsers(folder: Path, address: str, chromium: Any) -
 
 
 def test_hostile_text_shows_as_text(folder: Path, address: str, chromium: Any) -> None:
-    """Sixty strings, one by one, on a page and in the table beside the widget: each is shown whole, none runs."""
+    """Sixty strings as text, name, topic and condition, and as rater, note and tag, one by one and on a page: each is shown
+    whole, none runs."""
     assert len(HOSTILE) == 60
-    rows = [{"text": text, "persona": text[:60], "topic": text[:60], "content_type": text[:60], "condition": text[:60]} for text in HOSTILE]  # fmt: skip
-    name = notebook(folder, "hostile", rows, "review(frame, 'hostile', rater='anna', blind=False)")
+    rows = [
+        {"text": text, "persona": text[:60], "topic": text[:60], "content_type": text[:60], "condition": HOSTILE[place // 2][:60]}
+        for place, text in enumerate(HOSTILE)
+    ]  # fmt: skip
+    rater = "<img src=x onerror=window.hacked=1>"
+    name = notebook(folder, "hostile", rows, f"review(frame, 'hostile', rater={rater!r})")
     page = Page(chromium, address, name)
     asked: list[str] = []
     page.page.on("request", lambda request: asked.append(request.url))
@@ -185,6 +190,8 @@ def test_hostile_text_shows_as_text(folder: Path, address: str, chromium: Any) -
     for place in range(60):
         page.page.locator(".turn", has_text=f"{place + 1} of 60").wait_for()
         shown.append(page.review.locator(".tweet .text").text_content())
+        page.press("c")
+        page.review.locator("dl.condition").wait_for()
         page.press("ArrowRight")
         page.settled()
     order = sorted(range(60), key=lambda place: shown.index(clean(HOSTILE[place])))
@@ -193,6 +200,10 @@ def test_hostile_text_shows_as_text(folder: Path, address: str, chromium: Any) -
     page.page.keyboard.type("<img src=x onerror=window.hacked=1>")
     page.page.keyboard.press("Enter")
     page.page.locator(".marks .note", has_text="<img").wait_for()
+    page.press("t")
+    page.page.keyboard.type("<svg onload=window.hacked=1>, \u202ereversed")
+    page.page.keyboard.press("Enter")
+    page.page.locator(".marks .tag", has_text="<svg").wait_for()
     page.press("v")
     page.page.locator(".stage.page .item").nth(9).wait_for()
     assert page.page.evaluate("() => window.hacked") is None
