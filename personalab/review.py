@@ -10,6 +10,7 @@ Importing this module loads ipywidgets. What it thinks is in `sittings`, what it
 from __future__ import annotations
 
 import getpass
+import hashlib
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
@@ -50,6 +51,7 @@ class Review(AnyWidget):
         self.sitting = sitting
         self._folder = folder
         self._table = table
+        self._names: dict[str, str] = {}  # of pictures, by file
         self._pictures: dict[str, str] = {}
         super().__init__(**self._state())
         self.on_msg(self._received)
@@ -71,10 +73,25 @@ class Review(AnyWidget):
 
     def _state(self) -> dict[str, Any]:
         view = self.sitting.view()
-        wanted = {each["portrait"] for item in view["items"] for each in (item, *item.get("left", ()), *item.get("right", ())) if each.get("portrait")}  # fmt: skip
-        for name in wanted - self._pictures.keys():
-            self._pictures[name] = self._portrait(name)
-        return {"view": view, "portraits": {name: self._pictures[name] for name in sorted(wanted)}}
+        items = [self._pictured(item) for item in view["items"]]
+        texts = [each for item in items for each in (item, *item.get("left", ()), *item.get("right", ()))]
+        names = sorted({each["portrait"] for each in texts if each.get("portrait")})
+        return {"view": view | {"items": items}, "portraits": {name: self._pictures[name] for name in names}}
+
+    def _pictured(self, item: dict[str, Any]) -> dict[str, Any]:
+        """The item with the names of its pictures instead of those of files, which might tell a condition."""
+        sides = {
+            side: [self._pictured(each) for each in item[side]] for side in ("left", "right") if side in item
+        }
+        own = {"portrait": self._picture(item["portrait"])} if "portrait" in item else {}
+        return item | sides | own
+
+    def _picture(self, file: str) -> str:
+        if file not in self._names:
+            picture = self._portrait(file) if file else ""
+            self._names[file] = hashlib.sha256(picture.encode()).hexdigest()[:12] if picture else ""
+            self._pictures[self._names[file]] = picture
+        return self._names[file]
 
     def _portrait(self, name: str) -> str:
         """The picture beside the card, or the image that the persona was made from."""

@@ -226,7 +226,14 @@ def test_portraits(frame: pd.DataFrame, tmp_path: Path) -> None:
     ):
         shown = review(frame.assign(**{column: value}), rater="a", folder=tmp_path, portraits=folder)
         assert any(shown.portraits.values()) == (folder == PORTRAITS)
-        assert all(url.startswith("data:image/") for url in shown.portraits.values() if url)
+        assert all(url.startswith("data:image/") for url in shown.portraits.values())
+        assert "felt_hat" not in json.dumps(
+            [shown.view, shown.portraits]
+        )  # a file's name might tell the condition
+    pair = review_pairs(frame.assign(run="felt_hat"), rater="a", folder=tmp_path, portraits=PORTRAITS)
+    for _ in range(2):  # the same each time it is seen
+        act(pair, "look")
+        assert pair.portraits[pair.view["items"][0]["left"][0]["portrait"]]
 
 
 def test_rows_without_a_text_are_left_out(frame: pd.DataFrame, tmp_path: Path) -> None:
