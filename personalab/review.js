@@ -26,8 +26,8 @@ const KEYS = {
     ["c", "condition", { do: "reveal" }],
   ],
   pairs: [
-    ["a", "left is better", { do: "choice", value: "left" }],
-    ["b", "right is better", { do: "choice", value: "right" }],
+    ["a", "A is better", { do: "choice", value: "left" }],
+    ["b", "B is better", { do: "choice", value: "right" }],
     ["e", "equally good", { do: "choice", value: "tie" }],
     ["n", "note"],
     ["u", "undo", { do: "undo" }],
