@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import regex
 from pydantic import Field
@@ -331,7 +331,7 @@ def _entry(number: int, document: JsonObject) -> Entry:
     )
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return fits("a number", value) and math.isfinite(value)
 
 

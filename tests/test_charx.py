@@ -233,7 +233,7 @@ def test_world_info() -> None:
     assert list(world["entries"]) == ["0", "1"]
     first = world["entries"]["0"]
     theirs = {"uid": 0, "key": ["ledger", "logbook"], "comment": "The ledger", "disable": False, "position": 0,
-              "order": 100, "excludeRecursion": False, "caseSensitive": False, "depth": 4}  # fmt: skip
+              "order": 100, "excludeRecursion": True, "caseSensitive": False, "depth": 4}  # fmt: skip
     assert {name: first[name] for name in theirs} == theirs
     assert world["originalData"] == card_data()["character_book"]
 

@@ -69,7 +69,7 @@ def test_the_prompt(make_pool: MakePool) -> None:
     assert data["creator_notes"] not in system
     assert [opening, last] == [("user", OPENING), ("user", "Show me the ledger.")]
     assert first == ("assistant", data["first_mes"])
-    assert "2009" not in sent(conversation)[0][1]
+    assert "2009" not in sent(Conversation(card_of(first_mes="Hi."), make_pool()))[0][1]
 
 
 def test_the_cards_own_prompts(make_pool: MakePool) -> None:

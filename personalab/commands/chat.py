@@ -60,7 +60,7 @@ def chat(
     card = read_card(persona)
     pool = pool_of(model, None, budget, force=force)
     folder = out or pool.outputs / "chats"
-    sampling = {} if temperature is None else {"temperature": temperature}
+    sampling: dict[str, Any] = {} if temperature is None else {"temperature": temperature}
     talk = _Talk(_opened(persona, pool, folder, user, greeting, resume, sampling), folder)
     note(f"{card.name} is AI-made fiction: this person does not exist. /help lists what you can do.")
     if sys.stdin.isatty() and sys.stdout.isatty():
@@ -77,7 +77,7 @@ def _opened(
     user: str,
     greeting: int,
     resume: str,
-    sampling: dict[str, float],
+    sampling: dict[str, Any],
 ) -> Conversation:
     from personalab.conversations import Conversation, card_sha256
     from personalab.transcripts import find_transcripts
@@ -175,7 +175,7 @@ def _at_terminal(talk: _Talk) -> None:
     talk.show = lambda name, text: console.print(
         *([_styled(name)] if name else []), plain(text), "", sep="\n", width=wide
     )
-    session: PromptSession[str] = PromptSession()
+    session: PromptSession[str] = PromptSession(reserve_space_for_menu=0)
     talk.show_earlier()
     while True:
         try:
