@@ -1,6 +1,6 @@
 """A lorebook on its own: as the V3 specification has it, and as SillyTavern's world info.
 
-Sources: the V3 specification, "Lorebook Fields"; SillyTavern 1.19's own conversion of a card's book, which the world info
+Sources: the V3 specification, "Lorebook Fields"; SillyTavern's own conversion of a card's book, which the world info
 here agrees with field by field, but that `case_sensitive` is kept. SillyTavern and RisuAI read world info, and neither of
 them the specification's form.
 """
