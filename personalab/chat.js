@@ -64,17 +64,10 @@ function render({ model, el }) {
     if (view.heard && view.heard === field.value.trim()) field.value = "";
   };
 
-  // The text for readers without a kernel stands beside the widget; where the widget lives it is in the way.
-  const hide = () => {
-    const near = el.closest(".jp-OutputArea, .output_area, .cell-output") ?? el.parentElement;
-    for (const text of near?.querySelectorAll(".personalab-chat-text") ?? []) text.style.display = "none";
-  };
   model.on("change:view", draw);
   draw();
   root.append(lines, problem, field, bar);
   el.append(root);
-  const watching = setInterval(hide, 300);
-  hide();
-  return () => { clearInterval(watching); model.off("change:view", draw); };
+  return () => model.off("change:view", draw);
 }
 export default { render };

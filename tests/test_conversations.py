@@ -13,6 +13,7 @@ from conftest import ScriptedProvider, failure
 from sample_cards import LANGUAGES, card_data
 
 from personalab.cards import CharacterCard
+from personalab.chat import chat
 from personalab.chat_prompts import MAIN_PROMPT, OPENING
 from personalab.conversations import Conversation
 from personalab.errors import CardError, ConfigError, OutputError, ReplyInvalid, RequestRefused
@@ -361,3 +362,51 @@ async def test_the_embedded_provider_stays_in_character(language: str, tmp_path:
     assert {text[0] for text in talks[0]} == {"*"}
     assert (language == "chinese") == all("\u4e00" <= text[1] <= "\u9fff" for text in talks[0])
     assert (await conversation.again()).text != talks[0][-1]
+
+
+# In a cell
+
+
+async def test_the_widget(make_pool: MakePool, provider: ScriptedProvider, tmp_path: Path) -> None:
+    """What the browser sends is done and saved before it is shown; a second click while an answer is awaited is none."""
+    provider.script = lambda body: "Seven boats."
+    widget = chat(card_of(), make_pool(), folder=tmp_path / "chats", user="Ann")
+    assert [line["text"] for line in widget.view["lines"]] == [card_data()["first_mes"]]
+    await widget.act({"do": "say", "value": " The ledger? "})
+    view = widget.view
+    assert [(line["name"], line["own"], line["lore"]) for line in view["lines"][1:]] == [
+        ("Ann", True, ""), ("Moira Kettley", False, "The ledger"),
+    ]  # fmt: skip
+    assert (view["heard"], view["turns"], view["waiting"], view["problem"]) == ("The ledger?", 1, False, "")
+    assert list((tmp_path / "chats" / "Moira-Kettley").glob(view["saved"].removeprefix("saved as ")))
+    await widget.act({"do": "undo"})
+    assert widget.view["turns"] == 0
+    for nonsense in ({}, {"do": "say", "value": 1}, {"do": "undo"}, {"do": "say", "value": " "}):
+        await widget.act(nonsense)
+    assert (widget.view["problem"], widget.view["heard"]) == ("nothing is said: write a message", "")
+
+
+async def test_the_widget_stops(make_pool: MakePool, provider: ScriptedProvider, tmp_path: Path) -> None:
+    """Stop cancels the answer that is awaited; what was typed stays, and an error is shown."""
+    loop, asked = asyncio.get_running_loop(), asyncio.Event()
+
+    async def hang(body: dict[str, Any]) -> None:
+        loop.call_soon_threadsafe(asked.set)
+        await asyncio.sleep(60)
+
+    provider.wait = hang
+    widget = chat(Conversation(card_of(), make_pool()), folder=tmp_path)
+    for _ in range(2):
+        widget._received(widget, {"do": "say", "value": "Hello."}, [])
+    await asked.wait()
+    assert widget.view["waiting"]
+    waiting = widget._waiting
+    widget._received(widget, {"do": "stop"}, [])
+    assert waiting is not None
+    await waiting
+    assert (widget.view["waiting"], widget.view["problem"]) == (False, "stopped; nothing was said")
+    assert provider.in_flight <= 1
+    provider.wait = None
+    provider.script = lambda body: failure(400, "too long")
+    await widget.act({"do": "say", "value": "Hello."})
+    assert "too long" in widget.view["problem"]
