@@ -13,7 +13,7 @@ from personalab.offline.wire import Chat
 
 _CHARACTER = re.compile(r"<character>\nName: (?P<name>[^\n]+)\n(?P<about>.*?)\n?</character>", re.DOTALL)
 _LORE = re.compile(r"<lore>\n(.*?)\n</lore>", re.DOTALL)
-_SENTENCE = re.compile(r".+?(?:[.!?…](?=\s|\Z)|[。！？]|\Z)", re.DOTALL)
+_SENTENCE = re.compile(r".+?(?:[.!?…]+[\"'”’»)]*(?=\s|\Z)|[。！？]+[”’）]*|\Z)", re.DOTALL)
 _HAN = re.compile(r"[\u4e00-\u9fff]")
 _WORD = re.compile(r"[\u4e00-\u9fff]|[^\W_]{2,}")
 _QUOTES = {"en": ("“", "”"), "zh": ("“", "”"), "es": ("«", "»")}
@@ -37,7 +37,7 @@ def chat_reply(chat: Chat, replicate: str = "") -> str:
     _, pen = known({"name": name, "description": about}, lexicon, chooser)
     earlier = " ".join(turn.text for turn in chat.turns if turn.role == "assistant")
     opened, closed = _QUOTES[lexicon.code]
-    parts = [f"*{pen.say('gestures')}*", f"{opened}{_line(pen, said, earlier)}{closed}"]
+    parts = [f"*{_gesture(pen, earlier)}*", f"{opened}{_line(pen, said, earlier)}{closed}"]
     if lore := _lore(chat, said, earlier):
         parts.append(f"*{lore}*")
     return " ".join(parts)
@@ -54,16 +54,23 @@ def _line(pen: Pen, said: str, earlier: str) -> str:
 
 
 def _lore(chat: Chat, said: str, earlier: str) -> str:
-    """A sentence of an entry that spoke: of the one nearest to what was said, and not one that was said before."""
-    sentences = [
-        sentence
-        for section in _LORE.findall(chat.system_text)
-        for line in section.splitlines()
-        if (sentence := next((found[0] for found in _SENTENCE.finditer(line)), "").strip())
-    ]
+    """The next sentence of an entry that spoke, of the one nearest to what was said; nothing once all of it was told."""
+    entries = [line for section in _LORE.findall(chat.system_text) for line in section.splitlines()]
+    fresh = []
+    for entry in entries:
+        sentences = [found[0].strip() for found in _SENTENCE.finditer(entry)]
+        fresh += [(entry, one) for one in sentences if one and one not in earlier][:1]
     wanted = set(_WORD.findall(said.casefold()))
-    fresh = [sentence for sentence in sentences if sentence not in earlier] or sentences
-    return max(fresh, key=lambda each: len(wanted & set(_WORD.findall(each.casefold()))), default="")
+    nearest = max(
+        fresh, key=lambda pair: len(wanted & set(_WORD.findall(pair[0].casefold()))), default=("", "")
+    )
+    return nearest[1]
+
+
+def _gesture(pen: Pen, earlier: str) -> str:
+    """One that was not seen before, as long as there is one."""
+    gestures = pen.say_some("gestures", len(pen.lexicon.texts["gestures"]))
+    return next((gesture for gesture in gestures if gesture not in earlier), gestures[0])
 
 
 def _words(text: str, lexicon: Lexicon) -> set[str]:
