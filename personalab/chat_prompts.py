@@ -12,14 +12,16 @@ The order is that of the front ends; sources are the V1 to V3 specifications of 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Literal
 
 from personalab.cards import CharacterCard
 from personalab.errors import ConfigError
 from personalab.lorebooks import Entry, Lorebook, Verdict, in_order
 from personalab.macros import Macros, with_original
-from personalab.records import Message
+from personalab.records import Message, Record
+from personalab.tokens import count_tokens
 
 MAIN_PROMPT = (
     "Write {{char}}'s next reply in a fictional chat between {{char}} and {{user}}. {{char}} is an invented adult, "
@@ -29,6 +31,7 @@ MAIN_PROMPT = (
 """What a card's `system_prompt` replaces, and `{{original}}` in it means."""
 OPENING = "[The chat begins.]"
 
+_Lore = list[tuple[Entry, Verdict]]
 _START = re.compile(r"^\s*<START>\s*$", re.IGNORECASE | re.MULTILINE)
 
 
@@ -50,6 +53,13 @@ def greeting(card: CharacterCard, number: int, macros: Macros) -> str:
     return macros.fill(greetings[number]).strip()
 
 
+class ChatPrompt(Record):
+    """What is sent. `forgotten` counts the messages of the talk, from its beginning, for which there was no room."""
+
+    messages: tuple[Message, ...]
+    forgotten: int = 0
+
+
 def chat_prompt(
     card: CharacterCard,
     book: Lorebook,
@@ -57,10 +67,44 @@ def chat_prompt(
     talk: Sequence[Message],
     macros: Macros,
     main_prompt: str = MAIN_PROMPT,
-) -> tuple[Message, ...]:
-    """The messages of a request. `talk` begins with the greeting, if there is one, and ends with what is to be answered."""
+    context_tokens: int | None = None,
+) -> ChatPrompt:
+    """The messages of a request. `talk` begins with the greeting, if there is one, and ends with what is to be answered.
+
+    Where they would take more than `context_tokens` (an estimate), first the entries go that say `@@ignore_on_max_context`,
+    then the example dialogues, then the oldest messages; what is to be answered stays.
+    """
     lore = list(in_order(book, verdicts))
-    messages: list[Message] = [Message(role="system", text=_system(card, lore, macros, main_prompt))]
+    for kept, examples, start in _smaller(lore, len(talk)):
+        messages = _messages(card, kept, talk[start:], macros, main_prompt, examples)
+        if context_tokens is None or sum(_tokens(message.text) for message in messages) <= context_tokens:
+            return ChatPrompt(messages=messages, forgotten=start)
+    return ChatPrompt(messages=messages, forgotten=start)
+
+
+_tokens = lru_cache(maxsize=4096)(count_tokens)
+
+
+def _smaller(lore: _Lore, length: int) -> Iterator[tuple[_Lore, bool, int]]:
+    """Which lore, whether examples, and from which message on: all of it first, then less and less."""
+    yield lore, True, 0
+    needed = [pair for pair in lore if not pair[0].decorators.ignore_on_max_context]
+    yield needed, True, 0
+    for start in range(max(length, 1)):
+        yield needed, False, start
+
+
+def _messages(
+    card: CharacterCard,
+    lore: _Lore,
+    talk: Sequence[Message],
+    macros: Macros,
+    main_prompt: str,
+    examples: bool,
+) -> tuple[Message, ...]:
+    messages: list[Message] = [
+        Message(role="system", text=_system(card, lore, macros, main_prompt, examples))
+    ]
     if not talk or talk[0].role == "assistant":
         messages.append(Message(role="user", text=OPENING))
     messages += _with_depths(talk, lore)
@@ -69,16 +113,13 @@ def chat_prompt(
     return tuple(messages)
 
 
-_Lore = list[tuple[Entry, Verdict]]
-
-
-def _system(card: CharacterCard, lore: _Lore, macros: Macros, main_prompt: str) -> str:
+def _system(card: CharacterCard, lore: _Lore, macros: Macros, main_prompt: str, examples: bool) -> str:
     parts = [
         macros.fill(_text(card, "system_prompt", main_prompt)),
         _section("lore", _said(lore, "before")),
         _section("character", _character(card, lore, macros)),
         _section("lore", _said(lore, "after")),
-        _section("examples", _examples(card.mes_example, macros)),
+        _section("examples", _examples(card.mes_example, macros) if examples else ""),
     ]
     return "\n\n".join(part.strip() for part in parts if part.strip())
 

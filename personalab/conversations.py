@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from personalab.cache import hash_of
 from personalab.cards import CharacterCard, read_card
-from personalab.chat_prompts import MAIN_PROMPT, chat_prompt, greeting, name_of
+from personalab.chat_prompts import MAIN_PROMPT, ChatPrompt, chat_prompt, greeting, name_of
 from personalab.errors import ConfigError, ReplyInvalid
 from personalab.lorebooks import Moment, Verdict, open_book, verdicts
 from personalab.macros import Macros
@@ -33,8 +33,9 @@ STAGE = "chat"
 class Conversation:
     """A talk with one persona. `transcript` is what was said so far; each turn gives a new one.
 
-    `greeting` 0 begins with `first_mes`, 1 with the first of the other greetings. `user` is what `{{user}}` becomes. A turn that
-    fails or is cancelled leaves everything as it was.
+    `greeting` 0 begins with `first_mes`, 1 with the first of the other greetings. `user` is what `{{user}}` becomes.
+    `context_tokens` is what a prompt may take, for models with a small context: the oldest messages are left out then. A
+    turn that fails or is cancelled leaves everything as it was.
 
     Raises:
         ConfigError: no such greeting, or sampling params that cannot be.
@@ -48,6 +49,7 @@ class Conversation:
         user: str = USER,
         greeting: int = 0,
         main_prompt: str = MAIN_PROMPT,
+        context_tokens: int | None = None,
         **sampling: float | int | None,
     ) -> None:
         self.card = card if isinstance(card, CharacterCard) else read_card(card)
@@ -64,6 +66,7 @@ class Conversation:
             model=self.pool.model,
             sampling=_sampling(sampling),
             main_prompt=main_prompt,
+            context_tokens=context_tokens,
             greeting=greeting,
             opening=_opening(self.card, greeting, user),
             begun=now(),
@@ -108,7 +111,7 @@ class Conversation:
 
     def request(self, said: str, replicate: int = 0) -> Request:
         """What would be sent."""
-        return self._request(self.transcript.turns, said, replicate)
+        return self._request(self._prompt(self.transcript.turns, said), replicate)
 
     async def say(self, said: str) -> Turn:
         """Say something and wait for the answer.
@@ -161,7 +164,8 @@ class Conversation:
         self._check_free()
         self._busy = True
         try:
-            request = self._request(turns, said, replicate)
+            prompt = self._prompt(turns, said)
+            request = self._request(prompt, replicate)
             reply = await self.pool.send(request, _check)
         finally:
             self._busy = False
@@ -172,17 +176,24 @@ class Conversation:
             key=self.pool.key(request),
             replicate=replicate,
             lore=tuple(each for each in self._verdicts(turns, said) if each.matched),
+            forgotten=prompt.forgotten,
         )
 
-    def _request(self, turns: tuple[Turn, ...], said: str, replicate: int) -> Request:
-        lore = self._verdicts(turns, said)
-        talk = self._talk(turns, said)
-        prompt = chat_prompt(
-            self.card, self.book, lore, talk, self._macros(len(turns)), self.transcript.main_prompt
+    def _prompt(self, turns: tuple[Turn, ...], said: str) -> ChatPrompt:
+        return chat_prompt(
+            self.card,
+            self.book,
+            self._verdicts(turns, said),
+            self._talk(turns, said),
+            self._macros(len(turns)),
+            self.transcript.main_prompt,
+            self.transcript.context_tokens,
         )
+
+    def _request(self, prompt: ChatPrompt, replicate: int) -> Request:
         return Request(
             stage=STAGE,
-            messages=prompt,
+            messages=prompt.messages,
             sampling=self.transcript.sampling,
             replicate=replicate,
         )

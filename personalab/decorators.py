@@ -18,8 +18,8 @@ _LINE = re.compile(r"(?P<mark>@@@?)(?P<name>[A-Za-z_]+)[ \t]*(?P<value>[^\n]*)")
 _NUMBER = re.compile(r"-?\d{1,9}")
 
 IGNORED = (
-    "instruct_depth", "reverse_depth", "reverse_instruct_depth", "instruct_scan_depth", "ignore_on_max_context",
-    "is_user_icon", "disable_ui_prompt",
+    "instruct_depth", "reverse_depth", "reverse_instruct_depth", "instruct_scan_depth", "is_user_icon",
+    "disable_ui_prompt",
 )  # fmt: skip
 """Decorators that the specification knows and a lone chat cannot honour, or is told to ignore: their fallback counts."""
 
@@ -38,6 +38,7 @@ class Decorators(Record):
     position: Position | None = None
     additional_keys: tuple[tuple[str, ...], ...] = ()
     exclude_keys: tuple[str, ...] = ()
+    ignore_on_max_context: bool = False
     activate: bool = False
     dont_activate: bool = False
 
@@ -75,7 +76,13 @@ def _earlier(said: dict[str, object]) -> tuple[object, ...]:
 def _read(name: str, value: str) -> object | None:
     """The value of a decorator; None if the name is not known or the value does not fit."""
     match name:
-        case "activate" | "dont_activate" | "keep_activate_after_match" | "dont_activate_after_match":
+        case (
+            "activate"
+            | "dont_activate"
+            | "keep_activate_after_match"
+            | "dont_activate_after_match"
+            | "ignore_on_max_context"
+        ):
             return True
         case "activate_only_after" | "depth" | "scan_depth" | "is_greeting":
             return int(value) if _NUMBER.fullmatch(value) else None

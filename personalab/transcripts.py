@@ -33,7 +33,7 @@ class Turn(Record):
     """What was said and what was answered. `text` is the answer as it is shown and sent again, `reply` as it came.
 
     `key` is the request's cache key; with the card, the request can be built again. `lore` are the entries that matched, those
-    that the budget left out included.
+    that the budget left out included. `forgotten` counts the messages for which there was no room any more.
     """
 
     said: str
@@ -42,6 +42,7 @@ class Turn(Record):
     key: str
     replicate: int = 0
     lore: tuple[Verdict, ...] = ()
+    forgotten: int = 0
 
     @property
     def paid(self) -> Usage:
@@ -65,7 +66,7 @@ class Transcript(Record):
     """A chat as it was so far. `model` is who answers now; each reply says who gave it. `set_aside` holds turns that were taken back or answered again: they were paid, too.
 
     `greeting` is the number of the greeting, `opening` its text. `card_sha256` is of the card's V3 document, `card` the
-    name of its file, `main_prompt` what a card's own system prompt may replace.
+    name of its file, `main_prompt` what a card's own system prompt may replace, `context_tokens` what a prompt may take.
     """
 
     version: int = TRANSCRIPT_VERSION
@@ -77,6 +78,7 @@ class Transcript(Record):
     model: str
     sampling: SamplingParams = SamplingParams()
     main_prompt: str
+    context_tokens: int | None = None
     greeting: int = 0
     opening: str = ""
     begun: str = ""

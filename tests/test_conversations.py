@@ -18,6 +18,7 @@ from personalab.chat_prompts import MAIN_PROMPT, OPENING
 from personalab.conversations import Conversation
 from personalab.errors import CardError, ConfigError, OutputError, ReplyInvalid, RequestRefused
 from personalab.pool import LLMPool
+from personalab.tokens import count_tokens
 from personalab.transcripts import find_transcripts, load_transcript
 
 MakePool = Callable[..., LLMPool]
@@ -154,6 +155,40 @@ async def test_the_talk_wakes_the_lore(make_pool: MakePool, provider: ScriptedPr
     assert not any(
         verdict.speaks for verdict in Conversation(card_of(character_book=lore()), make_pool()).lore("x")
     )
+
+
+def test_what_goes_when_there_is_no_room(make_pool: MakePool) -> None:
+    """First entries that say so, then examples, then the oldest messages; what is to be answered stays."""
+    book = lore({"content": "@@ignore_on_max_context\nLESS"}, {"content": "MORE"})
+    card = card_of(character_book=book, mes_example="<START>\n{{char}}: EXAMPLE", first_mes="GREETING")
+
+    def left(context_tokens: int | None) -> list[str]:
+        conversation = Conversation(card, make_pool(), context_tokens=context_tokens)
+        text = str(conversation.request("LAST"))
+        return [word for word in ("LESS", "MORE", "EXAMPLE", "GREETING", "LAST") if word in text]
+
+    whole = sum(count_tokens(text) for _, text in sent(Conversation(card, make_pool()), "LAST"))
+    assert left(None) == left(whole) == ["LESS", "MORE", "EXAMPLE", "GREETING", "LAST"]
+    kinds = [left(whole - less) for less in range(1, 40)]
+    assert [kind for place, kind in enumerate(kinds) if kind not in kinds[:place]] == [
+        ["MORE", "EXAMPLE", "GREETING", "LAST"], ["MORE", "GREETING", "LAST"], ["MORE", "LAST"],
+    ]  # fmt: skip
+    assert left(1) == ["MORE", "LAST"]
+
+
+async def test_a_long_talk_is_forgotten_from_its_beginning(
+    make_pool: MakePool, provider: ScriptedProvider
+) -> None:
+    """The turn says how many messages were left out, and roles alternate from wherever it begins."""
+    provider.script = lambda body: "word " * 200
+    conversation = Conversation(card_of(first_mes="Hi."), make_pool(), context_tokens=800)
+    turns = [await conversation.say(f"Number {number}.") for number in range(6)]
+    assert turns[0].forgotten == 0
+    assert 0 < turns[4].forgotten < turns[5].forgotten
+    for body in provider.bodies:
+        roles = [message["role"] for message in body["messages"][1:]]
+        assert roles == [("user", "assistant")[place % 2] for place in range(len(roles))]
+    assert provider.bodies[-1]["messages"][-1]["content"] == "Number 5."
 
 
 # Answers

@@ -50,6 +50,14 @@ def chat(
     temperature: Annotated[
         float | None, typer.Option(help="Temperature of the answers.  [default: 0.9]")
     ] = None,
+    context: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Tokens a prompt may take (estimated): the oldest messages are left out then.",
+            show_default=False,
+        ),
+    ] = None,
     budget: Budget = None,
     force: Force = False,
     out: Annotated[Path | None, typer.Option(help="Folder for the chats.  [default: outputs/chats]")] = None,
@@ -61,7 +69,7 @@ def chat(
     pool = pool_of(model, None, budget, force=force)
     folder = out or pool.outputs / "chats"
     sampling: dict[str, Any] = {} if temperature is None else {"temperature": temperature}
-    talk = _Talk(_opened(persona, pool, folder, user, greeting, resume, sampling), folder)
+    talk = _Talk(_opened(persona, pool, folder, user, greeting, resume, context, sampling), folder)
     note(f"{card.name} is AI-made fiction: this person does not exist. /help lists what you can do.")
     if sys.stdin.isatty() and sys.stdout.isatty():
         _at_terminal(talk)
@@ -77,13 +85,14 @@ def _opened(
     user: str,
     greeting: int,
     resume: str,
+    context: int | None,
     sampling: dict[str, Any],
 ) -> Conversation:
     from personalab.conversations import Conversation, card_sha256
     from personalab.transcripts import find_transcripts
 
     if not resume:
-        return Conversation(persona, pool, user=user, greeting=greeting, **sampling)
+        return Conversation(persona, pool, user=user, greeting=greeting, context_tokens=context, **sampling)
     if resume != "last":
         return Conversation.resume(persona, resume, pool, **sampling)
     fresh = Conversation(persona, pool)
@@ -141,6 +150,8 @@ class _Talk:
         turn = run(awaited)
         self._save()
         self.show(self.conversation.name, turn.text)
+        if turn.forgotten:
+            note(f"no room any more for the first {turn.forgotten} messages: they are forgotten")
 
     def _save(self) -> Path:
         return self.conversation.save(self.folder)
