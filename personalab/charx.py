@@ -15,6 +15,7 @@ from typing import Any
 
 from personalab import card_format
 from personalab.card_format import JSON_BYTES_MAX
+from personalab.card_structure import Problem, error
 from personalab.records import JsonObject
 
 SIGNATURE = b"PK\x03\x04"
@@ -63,6 +64,24 @@ def assets_in(content: bytes) -> dict[str, bytes]:
     return found
 
 
+def check_charx(content: bytes) -> tuple[Problem, ...]:
+    """Rule 8 for a CHARX: whatever the card names as embedded is there. The document in it is checked by `check_card`."""
+    try:
+        document, assets = card_format.from_bytes(card_in(content)), assets_in(content)
+    except ValueError as fault:
+        return (error(8, "charx", str(fault), "write the file again"),)
+    return tuple(
+        error(
+            8,
+            f"charx data.assets[{index}]",
+            f"names {path[:60]!a}, which is not in it",
+            "add it or drop the asset",
+        )
+        for index, asset in enumerate(_listed(document))
+        if (path := _path(asset)) is not None and path not in assets
+    )
+
+
 def pack(document: JsonObject, assets: Mapping[str, bytes]) -> bytes:
     """A CHARX of a V3 document and its assets by path: the same bytes for the same content.
 
@@ -88,22 +107,18 @@ def with_assets(document: JsonObject, assets: Mapping[str, bytes], *, icon: bool
     Front ends refuse a whole file for one picture that is missing.
     """
     data = document["data"]
-    listed = data.get("assets")
-    kept: list[Any] = (
-        [asset for asset in listed if _leads_somewhere(asset, assets)] if isinstance(listed, list) else []
-    )
+    kept = [asset for asset in _listed(document) if _leads_somewhere(asset, assets)]
     if icon:
         main = {"type": "icon", "uri": SCHEME + MAIN_ICON, "name": "main", "ext": "png"}
         kept = [main, *(asset for asset in kept if not _is_main_icon(asset))]
-    if not kept and not listed:
+    if not kept and not data.get("assets"):
         return document
     return {**document, "data": {**data, "assets": kept}}
 
 
 def main_icon(document: JsonObject, assets: Mapping[str, bytes]) -> bytes | None:
     """The picture of the character among the assets of a CHARX; None where there is none."""
-    listed = document.get("data", {}).get("assets")
-    icons = [asset for asset in listed if _is_icon(asset)] if isinstance(listed, list) else []
+    icons = [asset for asset in _listed(document) if _is_icon(asset)]
     for asset in sorted(icons, key=lambda asset: asset.get("name") != "main"):
         if found := assets.get(_path(asset) or ""):
             return found
@@ -141,6 +156,13 @@ def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) -> by
     if len(content) > limit:
         raise ValueError(f"holds more than {limit // 1024**2} MiB in {info.filename}, which no card needs")
     return content
+
+
+def _listed(document: Any) -> list[Any]:
+    """The assets that a document names."""
+    data = document.get("data") if isinstance(document, dict) else None
+    listed = data.get("assets") if isinstance(data, dict) else None
+    return listed if isinstance(listed, list) else []
 
 
 def _is_icon(asset: Any) -> bool:

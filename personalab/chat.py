@@ -64,7 +64,7 @@ class Chat(AnyWidget):
 
     async def _answered(self, awaited: Coroutine[Any, Any, object], said: str = "") -> None:
         self.view = self._seen(waiting=True)
-        problem = ""
+        problem, before = "", self.conversation.transcript
         try:
             await awaited
             self.conversation.save(self._folder)
@@ -72,7 +72,8 @@ class Chat(AnyWidget):
             problem = str(error)
         except asyncio.CancelledError:
             problem = "stopped; nothing was said"
-        self.view = self._seen(problem, heard="" if problem else said.strip())
+        heard = said.strip() if self.conversation.transcript is not before else ""
+        self.view = self._seen(problem, heard=heard)
         if self._text is not None:
             self._text.update(_html(self._static()))
 

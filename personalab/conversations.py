@@ -60,7 +60,7 @@ class Conversation:
         self._busy = False
         self.transcript = Transcript(
             persona=self.card.name,
-            user=user,
+            user=user.strip() or USER,
             card="" if isinstance(card, CharacterCard) else Path(card).name,
             card_sha256=card_sha256(self.card),
             model=self.pool.model,
@@ -68,7 +68,7 @@ class Conversation:
             main_prompt=main_prompt,
             context_tokens=context_tokens,
             greeting=greeting,
-            opening=_opening(self.card, greeting, user),
+            opening=_opening(self.card, greeting, user.strip() or USER),
             begun=now(),
         )
 

@@ -157,9 +157,10 @@ def load_transcript(path: Path | str) -> tuple[Transcript, Kept]:
 
 
 def find_transcripts(folder: Path | str, persona: str, card_sha256: str) -> list[Path]:
-    """The transcripts with a card, the oldest first. Files that are none, and chats with others of the name, are left out."""
+    """The transcripts with a card; the one that was written last comes last. Other files, and others of the name, are left out."""
     found = []
-    for path in sorted((Path(folder) / slug(persona)).glob("*.json")):
+    paths = (Path(folder) / slug(persona)).glob("*.json")
+    for path in sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path.name)):
         try:
             transcript, _ = load_transcript(path)
         except OutputError:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sample_cards import LANGUAGES, card_data, document, picture
 
-from personalab.card_checks import check_card
+from personalab.card_checks import check_card, check_carrier
 from personalab.cards import CharacterCard, read_assets, read_card, read_picture
 from personalab.charx import CARD, FILES_MAX, MAIN_ICON
 from personalab.errors import CardError, ConfigError
@@ -99,6 +99,16 @@ def test_assets_of_others_are_kept() -> None:
     assert read_card(again).data["assets"] == [listed[0], listed[1], listed[3]]
     ours = read_card(read_card(theirs).to_charx(picture(), read_assets(theirs)))
     assert [asset["name"] for asset in ours.data["assets"]] == ["main", "joy", "main"]
+
+
+def test_a_picture_that_is_missing_is_a_problem() -> None:
+    """`personalab card` names what a CHARX promises and does not hold; front ends refuse the whole file for it."""
+    lost = [{"type": "icon", "uri": "embeded://assets/icon/images/Main.png", "name": "main", "ext": "png"}]
+    written = zipped((CARD, card_json(assets=lost)), (MAIN_ICON, picture()))
+    (problem,) = check_carrier(written)
+    assert (problem.check, problem.path) == (8, "charx data.assets[0]")
+    assert check_carrier(CharacterCard.from_data(card_data()).to_charx(picture())) == ()
+    assert [each.check for each in check_carrier(b"PK\x03\x04")] == [8]
 
 
 @pytest.mark.parametrize(

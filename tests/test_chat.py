@@ -58,6 +58,23 @@ def test_a_script_talks(persona: Path, tmp_path: Path) -> None:
     assert stored["card"] == "moira.png"
 
 
+def test_input_that_is_no_text(persona: Path) -> None:
+    """Bytes that are no UTF-8 end nothing."""
+    done = subprocess.run(
+        [sys.executable, "-m", "personalab", "chat", str(persona)],
+        input=b"caf\xe9 \x00?\n", capture_output=True, check=False, env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout.count(b"Moira Kettley:")) == (0, 2)
+
+
+def test_an_answer_is_shown_where_it_cannot_be_saved(persona: Path) -> None:
+    """It was paid for; then one line says why it is not saved."""
+    Path("chats").write_text("no folder")
+    done = personalab("chat", persona, "--out", "chats", said="Hello.\n")
+    assert (done.returncode, done.stdout.count("Moira Kettley:")) == (1, 2)
+    assert "cannot write into chats" in done.stderr.splitlines()[-1]
+
+
 def test_going_on(persona: Path) -> None:
     """--resume last goes on with the newest chat with this card, a file with that one; without one it says so."""
     missing = personalab("chat", persona, "--resume", "last")

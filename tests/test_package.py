@@ -92,12 +92,12 @@ LAYERS = [
         "sittings",
         "lorebooks",
         "lorebook_formats",
-        "charx",
     ],
     [
         "trial_frames",
         "trial_runs",
         "card_png",
+        "charx",
         "card_lint",
         "metrics",
         "comparison_checks",

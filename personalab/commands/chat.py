@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -148,8 +149,8 @@ class _Talk:
 
     def _answer(self, awaited: Coroutine[Any, Any, Turn]) -> None:
         turn = run(awaited)
-        self._save()
         self.show(self.conversation.name, turn.text)
+        self._save()
         if turn.forgotten:
             note(f"no room any more for the first {turn.forgotten} messages: they are forgotten")
 
@@ -170,6 +171,8 @@ def _told(lore: tuple[Verdict, ...], everything: bool) -> Iterator[str]:
 
 def _from_lines(talk: _Talk) -> None:
     """Each line of the input is a message or a command."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")
     talk.show_earlier()
     for line in sys.stdin:
         if line.strip() and not talk.take(line.strip()):
