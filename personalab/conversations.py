@@ -23,11 +23,12 @@ from personalab.lorebooks import Moment, Verdict, open_book, verdicts
 from personalab.macros import Macros
 from personalab.pool import LLMPool
 from personalab.records import Message, Request, SamplingParams, explain
-from personalab.transcripts import Kept, Transcript, Turn, load_transcript, now, save_transcript
+from personalab.transcripts import NOTICE, Kept, Transcript, Turn, load_transcript, now, save_transcript
 
 TEMPERATURE = 0.9
 USER = "User"
 STAGE = "chat"
+NO_MODEL = "The embedded provider answers, which is no language model."
 
 
 class Conversation:
@@ -59,6 +60,7 @@ class Conversation:
         self.kept: Kept | None = None
         self._busy = False
         self.transcript = Transcript(
+            notice=f"{NOTICE} {NO_MODEL}" if self.pool.offline else NOTICE,
             persona=self.card.name,
             user=user.strip() or USER,
             card="" if isinstance(card, CharacterCard) else Path(card).name,

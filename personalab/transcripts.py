@@ -24,7 +24,7 @@ from personalab.lorebooks import Verdict
 from personalab.names import slug
 from personalab.records import AS_WRITTEN, Record, Reply, SamplingParams, Usage, explain
 
-NOTICE = "AI-made fiction: this person does not exist, and what they say was written by a model."
+NOTICE = "AI-made fiction: this person does not exist."
 TRANSCRIPT_VERSION = 1
 _LOCK_SECONDS = 60.0
 

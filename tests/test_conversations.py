@@ -397,6 +397,8 @@ async def test_the_embedded_provider_stays_in_character(language: str, tmp_path:
     assert {text[0] for text in talks[0]} == {"*"}
     assert (language == "chinese") == all("\u4e00" <= text[1] <= "\u9fff" for text in talks[0])
     assert (await conversation.again()).text != talks[0][-1]
+    assert conversation.transcript.notice.endswith("no language model.")
+    assert conversation.transcript.notice in conversation._repr_html_()
 
 
 # In a cell
