@@ -21,6 +21,7 @@ from personalab.chat_prompts import MAIN_PROMPT, ChatPrompt, chat_prompt, greeti
 from personalab.errors import ConfigError, ReplyInvalid
 from personalab.lorebooks import Moment, Verdict, open_book, verdicts
 from personalab.macros import Macros
+from personalab.names import path_text
 from personalab.pool import LLMPool
 from personalab.records import Message, Request, SamplingParams, explain
 from personalab.transcripts import NOTICE, Kept, Transcript, Turn, load_transcript, now, save_transcript
@@ -55,6 +56,7 @@ class Conversation:
     ) -> None:
         self.card = card if isinstance(card, CharacterCard) else read_card(card)
         self.card.to_json()  # half of a surrogate pair could be sent nowhere
+        user = _sendable(user.strip()) or USER
         self.pool = pool or LLMPool()
         self.book = open_book(self.card.character_book)
         self.kept: Kept | None = None
@@ -62,15 +64,15 @@ class Conversation:
         self.transcript = Transcript(
             notice=f"{NOTICE} {NO_MODEL}" if self.pool.offline else NOTICE,
             persona=self.card.name,
-            user=user.strip() or USER,
-            card="" if isinstance(card, CharacterCard) else Path(card).name,
+            user=user,
+            card="" if isinstance(card, CharacterCard) else path_text(Path(card).name),
             card_sha256=card_sha256(self.card),
             model=self.pool.model,
             sampling=_sampling(sampling),
-            main_prompt=main_prompt,
+            main_prompt=_sendable(main_prompt),
             context_tokens=context_tokens,
             greeting=greeting,
-            opening=_opening(self.card, greeting, user.strip() or USER),
+            opening=_opening(self.card, greeting, user),
             begun=now(),
         )
 
@@ -80,9 +82,12 @@ class Conversation:
         card: CharacterCard | Path | str,
         path: Path | str,
         pool: LLMPool | None = None,
+        *,
+        context_tokens: int | None = None,
         **sampling: float | int | None,
     ) -> Conversation:
-        """Go on with the talk of a transcript: its user, greeting, prompt, and sampling params unless others are given.
+        """Go on with the talk of a transcript: with its user, greeting and prompt, and with its context and sampling params
+        unless others are given.
 
         Raises:
             ConfigError: the card is not the one of the transcript.
@@ -95,7 +100,11 @@ class Conversation:
                 f"{path} is a chat with another card of {transcript.persona}: begin a new one, or give that card"
             )
         again = {**transcript.sampling.model_dump(), **sampling}
-        changes = {"model": conversation.pool.model, "sampling": _sampling(again)}
+        changes = {
+            "model": conversation.pool.model,
+            "sampling": _sampling(again),
+            "context_tokens": context_tokens or transcript.context_tokens,
+        }
         conversation.transcript, conversation.kept = transcript.model_copy(update=changes), kept
         return conversation
 
@@ -124,8 +133,7 @@ class Conversation:
         """
         if not said.strip():
             raise ConfigError("nothing is said: write a message")
-        said = said.strip().encode("utf-8", "replace").decode()
-        turn = await self._turn(self.transcript.turns, said, 0)
+        turn = await self._turn(self.transcript.turns, _sendable(said.strip()), 0)
         self._go_on(turns=(*self.transcript.turns, turn))
         return turn
 
@@ -253,6 +261,11 @@ def _sampling(given: dict[str, float | int | None]) -> SamplingParams:
         return SamplingParams.model_validate({"temperature": TEMPERATURE, **given})
     except ValidationError as error:
         raise ConfigError(f"chat: {explain(error)}") from error
+
+
+def _sendable(text: str) -> str:
+    """Text without halves of surrogate pairs, which a terminal can give and no request can hold."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _check(text: str) -> None:

@@ -59,9 +59,11 @@ def test_a_script_talks(persona: Path, tmp_path: Path) -> None:
 
 
 def test_input_that_is_no_text(persona: Path) -> None:
-    """Bytes that are no UTF-8 end nothing."""
+    """Bytes that are no UTF-8 end nothing, neither as a message nor as a name."""
+    odd = os.fsencode(persona.with_name("moira")) + b"\xff.png"
+    persona.rename(os.fsdecode(odd))
     done = subprocess.run(
-        [sys.executable, "-m", "personalab", "chat", str(persona)],
+        [sys.executable, "-m", "personalab", "chat", odd, "--user", b"Ann\xff"],
         input=b"caf\xe9 \x00?\n", capture_output=True, check=False, env={**os.environ, "PYTHONIOENCODING": "utf-8"},
     )  # fmt: skip
     assert (done.returncode, done.stdout.count(b"Moira Kettley:")) == (0, 2)

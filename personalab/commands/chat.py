@@ -95,12 +95,12 @@ def _opened(
     if not resume:
         return Conversation(persona, pool, user=user, greeting=greeting, context_tokens=context, **sampling)
     if resume != "last":
-        return Conversation.resume(persona, resume, pool, **sampling)
+        return Conversation.resume(persona, resume, pool, context_tokens=context, **sampling)
     fresh = Conversation(persona, pool)
     earlier = find_transcripts(folder, fresh.card.name, card_sha256(fresh.card))
     if not earlier:
         raise ConfigError(f"no chat with this card in {folder}: leave --resume out to begin one")
-    return Conversation.resume(persona, earlier[-1], pool, **sampling)
+    return Conversation.resume(persona, earlier[-1], pool, context_tokens=context, **sampling)
 
 
 class _Talk:
