@@ -28,6 +28,7 @@ ASSETS_BYTES_MAX = 64 * 1024**2
 """Bytes of all assets together, unpacked."""
 
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_IN_DIRECTORY = b"PK\x01\x02"
 _ENCRYPTED = 0x1
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _HARMFUL = re.compile(r"\A[/\\]|\A[A-Za-z]:|\\|[\x00-\x1f]|(?:\A|/)\.\.(?:/|\Z)")
@@ -126,14 +127,14 @@ def main_icon(document: JsonObject, assets: Mapping[str, bytes]) -> bytes | None
 
 
 def _opened(content: bytes) -> zipfile.ZipFile:
+    if content.count(_IN_DIRECTORY) > FILES_MAX:  # before a list of them takes memory
+        raise ValueError(f"holds more than {FILES_MAX} files")
     try:
         archive = zipfile.ZipFile(io.BytesIO(content))
         infos = archive.infolist()
     except _DAMAGED as error:
         raise ValueError(f"is a damaged zip ({error})") from error
     names = [info.filename for info in infos]
-    if len(names) > FILES_MAX:
-        raise ValueError(f"holds more than {FILES_MAX} files")
     for info in infos:
         if _HARMFUL.search(info.orig_filename):
             raise ValueError(f"holds a file {info.orig_filename[:60]!a}, a path that leads out of it")

@@ -11,7 +11,6 @@ only, never in what other entries say, so that the order of scanning changes not
 
 from __future__ import annotations
 
-import math
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeGuard
@@ -30,6 +29,8 @@ SCAN_DEPTH = 4
 REGEX_SECONDS = 0.2
 """What one pattern of an entry may take; one that takes longer does not match."""
 PATTERN_CHARACTERS_MAX = 2_000
+_NUMBER_MAX = 1e15
+"""Larger numbers, and those that are none, count as not given."""
 
 # Scripts without spaces between words, and Korean, where particles are written onto the word.
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
@@ -332,8 +333,8 @@ def _entry(number: int, document: JsonObject) -> Entry:
 
 
 def _is_number(value: Any) -> TypeGuard[float]:
-    return fits("a number", value) and math.isfinite(value)
+    return fits("a number", value) and abs(value) < _NUMBER_MAX
 
 
 def _finite(value: Any) -> float:
-    return float(value) if _is_number(value) and abs(value) < 1e15 else 0.0
+    return float(value) if _is_number(value) else 0.0

@@ -17,6 +17,7 @@ _CALL = re.compile(
     r"\{\{\s*(?:(?P<note>//)|(?P<name>random|pick|roll|hidden_key|comment|reverse)\s*:)(?P<body>[^{}]*)\}\}",
     re.IGNORECASE,
 )
+_SIDES = re.compile(r"0*[1-9][0-9]{0,8}")
 _COMMA = re.compile(r"(?<!\\),")
 
 
@@ -49,7 +50,7 @@ class Macros(Record):
                 return _drawn(_choices(body), place)
             case "roll":
                 sides = body.strip().lower().removeprefix("d")
-                if not sides.isascii() or not sides.isdigit() or not 0 < int(sides) < 10**9:
+                if not _SIDES.fullmatch(sides):
                     return match.group()
                 return str(1 + _number(f"{self.moment}\0{place}") % int(sides))
             case "reverse":

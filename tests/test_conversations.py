@@ -12,6 +12,7 @@ import pytest
 from conftest import ScriptedProvider, failure
 from sample_cards import LANGUAGES, card_data
 
+from personalab.cache_folder import hits_in
 from personalab.cards import CharacterCard
 from personalab.chat import chat
 from personalab.chat_prompts import MAIN_PROMPT, OPENING
@@ -307,7 +308,12 @@ async def test_a_transcript_is_an_output(
     assert pool.key(again.request(transcript.turns[0].said)) == transcript.turns[0].key
     await conversation.say("Hm.")
     assert conversation.save() == path
-    assert sorted(each.name for each in path.parent.glob("*.json")) == [path.name]
+    assert hits_in(pool.outputs).total() == 0
+    repeated = Conversation(card_of(), pool, user="Ann")
+    await repeated.say("The ledger?")
+    repeated.save(tmp_path / "outputs" / "chats")
+    assert hits_in(tmp_path / "outputs").total() == 1
+    assert len(list(path.parent.glob("*.json"))) == 2
 
 
 async def test_going_on(make_pool: MakePool, provider: ScriptedProvider, tmp_path: Path) -> None:

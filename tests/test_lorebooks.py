@@ -173,6 +173,13 @@ def test_insertion_order() -> None:
     assert [verdict.text for _, verdict in in_order(book, said)] == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("number", [10**400, -(10**400), float("nan"), float("inf"), True, "4", None, 3.7])
+def test_odd_numbers(number: Any) -> None:
+    """A number that is none, or beyond all measure, counts as not given; a fraction of a message is none."""
+    odd = entry(insertion_order=number, priority=number)
+    assert speaks(odd, said=("x", "ledger", "x"), scan_depth=number, token_budget=number) == [True]
+
+
 def test_recursive_scanning() -> None:
     """What an entry says wakes others, in any order and over any distance, if the book says so."""
     chain = [entry("no more", keys=["boat"]), entry("the boat", keys=["brother"]), entry("her brother")]
@@ -275,7 +282,10 @@ def test_decorators_are_cut_as_for_the_v2_copy(lines: list[str]) -> None:
         ("{{unknown:1}} {{time}}", "{{unknown:1}} {{time}}"),
         ("{{random:{{user}}}}", "Ann"),
         ("{{random:a\\,b}}", "a,b"),
-        ("{{roll:d1}} {{roll:x}} {{roll:0}}", "1 {{roll:x}} {{roll:0}}"),
+        (
+            "{{roll:d1}} {{roll:x}} {{roll:0}} {{roll:²}}" + "{{roll:" + "9" * 5000 + "}}",
+            "1 {{roll:x}} {{roll:0}} {{roll:²}}" + "{{roll:" + "9" * 5000 + "}}",
+        ),
     ],
 )
 def test_macros(text: str, filled: str) -> None:
