@@ -18,7 +18,6 @@ from personalab.views import plain
 if TYPE_CHECKING:
     from personalab.conversations import Conversation
     from personalab.lorebooks import Verdict
-    from personalab.pool import LLMPool
     from personalab.transcripts import Turn
 
 HELP = "Talk with a persona, its lorebook working. Each turn is saved in outputs/chats."
@@ -64,14 +63,20 @@ def chat(
     out: Annotated[Path | None, typer.Option(help="Folder for the chats.  [default: outputs/chats]")] = None,
 ) -> int:
     """A talk from the command line: the exit code, as errors have it; a script's talk ends at the first."""
-    from personalab.cards import read_card
+    from personalab.conversations import Conversation
 
-    card = read_card(persona)
     pool = pool_of(model, None, budget, force=force)
     folder = out or pool.outputs / "chats"
-    sampling: dict[str, Any] = {} if temperature is None else {"temperature": temperature}
-    talk = _Talk(_opened(persona, pool, folder, user, greeting, resume, context, sampling), folder)
-    note(f"{card.name} is AI-made fiction: this person does not exist. /help lists what you can do.")
+    options: dict[str, Any] = {"context_tokens": context}
+    if temperature is not None:
+        options["temperature"] = temperature
+    if resume:
+        earlier = _last(persona, folder) if resume == "last" else Path(resume)
+        conversation = Conversation.resume(persona, earlier, pool, **options)
+    else:
+        conversation = Conversation(persona, pool, user=user, greeting=greeting, **options)
+    note(f"{conversation.name} is AI-made fiction: this person does not exist. /help lists what you can do.")
+    talk = _Talk(conversation, folder)
     if sys.stdin.isatty() and sys.stdout.isatty():
         _at_terminal(talk)
     else:
@@ -79,28 +84,16 @@ def chat(
     return EXIT_OK
 
 
-def _opened(
-    persona: Path,
-    pool: LLMPool,
-    folder: Path,
-    user: str,
-    greeting: int,
-    resume: str,
-    context: int | None,
-    sampling: dict[str, Any],
-) -> Conversation:
-    from personalab.conversations import Conversation, card_sha256
+def _last(persona: Path, folder: Path) -> Path:
+    from personalab.cards import read_card
+    from personalab.conversations import card_sha256
     from personalab.transcripts import find_transcripts
 
-    if not resume:
-        return Conversation(persona, pool, user=user, greeting=greeting, context_tokens=context, **sampling)
-    if resume != "last":
-        return Conversation.resume(persona, resume, pool, context_tokens=context, **sampling)
-    fresh = Conversation(persona, pool)
-    earlier = find_transcripts(folder, fresh.card.name, card_sha256(fresh.card))
+    card = read_card(persona)
+    earlier = find_transcripts(folder, card.name, card_sha256(card))
     if not earlier:
         raise ConfigError(f"no chat with this card in {folder}: leave --resume out to begin one")
-    return Conversation.resume(persona, earlier[-1], pool, context_tokens=context, **sampling)
+    return earlier[-1]
 
 
 class _Talk:
@@ -110,7 +103,7 @@ class _Talk:
         self.conversation = conversation
         self.folder = folder
         self.show: Callable[[str, str], None] = lambda name, text: print(
-            plain(f"{name}: {text}" if name else text)
+            plain(f"{name}: {text}" if name else text), flush=True
         )
 
     def show_earlier(self) -> None:
