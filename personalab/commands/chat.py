@@ -81,6 +81,7 @@ def chat(
         _at_terminal(talk)
     else:
         _from_lines(talk)
+    talk.tell_end()
     return EXIT_OK
 
 
@@ -139,6 +140,15 @@ class _Talk:
                 note(f"{command} is no command; a message that begins with / is written with two: //")
             self.show("", "\n".join(f"{name:8}{what}" for name, what in COMMANDS.items()))
         return True
+
+    def tell_end(self) -> None:
+        """What it took, and where it is."""
+        kept, counts = self.conversation.kept, self.conversation.pool.counts
+        if kept:
+            tokens = "unknown" if counts.usage.tokens is None else f"{counts.usage.tokens:,}"
+            cost = f", ${counts.cost:.4f}" if counts.cost else ""
+            turns = len(self.conversation.transcript.turns)
+            note(f"{turns} turn{'s' * (turns != 1)}, {tokens} tokens paid{cost}; saved as {kept.path}")
 
     def _answer(self, awaited: Coroutine[Any, Any, Turn]) -> None:
         turn = run(awaited)
