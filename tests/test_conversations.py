@@ -15,6 +15,7 @@ from sample_cards import LANGUAGES, card_data
 from personalab.cache_folder import hits_in
 from personalab.cards import CharacterCard
 from personalab.chat import chat
+from personalab.chat_frames import TURN_COLUMNS, turns_df
 from personalab.chat_prompts import MAIN_PROMPT, OPENING
 from personalab.conversations import Conversation
 from personalab.errors import CardError, ConfigError, OutputError, ReplyInvalid, RequestRefused
@@ -405,6 +406,32 @@ async def test_the_embedded_provider_stays_in_character(language: str, tmp_path:
     assert (await conversation.again()).text != talks[0][-1]
     assert conversation.transcript.notice.endswith("no language model.")
     assert conversation.transcript.notice in conversation._repr_html_()
+
+
+async def test_chats_as_a_table(make_pool: MakePool, provider: ScriptedProvider, tmp_path: Path) -> None:
+    """One row per turn as the chats stand, with what spoke and what it took; other files are left out with a warning."""
+    provider.script = lambda body: f"Answer {len(provider.bodies)}."
+    for user in ("Ann", "Ben"):
+        conversation = Conversation(card_of(first_mes="Hi."), make_pool(), user=user)
+        for said in ("The ledger?", "And now?"):
+            await conversation.say(said)
+        await conversation.again()
+        path = conversation.save(tmp_path / "chats")
+    frame = turns_df(tmp_path / "chats")
+    assert list(frame.columns) == list(TURN_COLUMNS)
+    assert frame["text"].tolist() == ["Answer 1.", "Answer 3.", "Answer 4.", "Answer 6."]
+    assert frame["turn"].tolist() == [1, 2] * 2
+    assert frame["replicate"].tolist() == [0, 1] * 2
+    assert frame["lore"].tolist() == [("The ledger",)] * 4
+    assert frame["output_tokens"].sum() == 20
+    assert len(turns_df([path])) == 2
+    (tmp_path / "chats" / "other.json").write_text("{}")
+    with pytest.warns(UserWarning, match="no transcript"):
+        assert len(turns_df(tmp_path / "chats")) == 4
+    with pytest.raises(OutputError, match="there is no folder"):
+        turns_df(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    assert list(turns_df(tmp_path / "empty").columns) == list(TURN_COLUMNS)
 
 
 # In a cell

@@ -115,7 +115,7 @@ LAYERS = [
     ["experiment_plans"],
     ["experiments"],
     ["frames"],
-    ["charts", "side_by_side", "tables", "persona_frames"],
+    ["charts", "side_by_side", "tables", "persona_frames", "chat_frames"],
     ["widgets", "sweeps", "chat"],
     ["sweep_reports"],
     ["commands"],
