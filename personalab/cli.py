@@ -11,7 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from personalab import __version__
-from personalab.commands import cache, card, months, offline, persona, sweep
+from personalab.commands import cache, card, chat, months, offline, persona, sweep
 from personalab.commands.options import (
     EXIT_BUDGET,
     EXIT_FAILED,
@@ -72,8 +72,9 @@ def main() -> int:
 app.command(help=persona.HELP, epilog=persona.EPILOG)(persona.persona)
 app.command(help=months.CALENDAR_HELP, epilog=months.CALENDAR_EPILOG)(months.calendar)
 app.command(help=months.TWEETS_HELP, epilog=months.TWEETS_EPILOG)(months.tweets)
+app.command(help=chat.HELP, epilog=chat.EPILOG)(chat.chat)
 app.command(help=sweep.HELP, epilog=sweep.EPILOG)(sweep.sweep)
-app.command(help=card.HELP)(card.card)
+app.command(help=card.HELP, epilog=card.EPILOG)(card.card)
 app.command(help=cache.HELP, epilog=cache.EPILOG)(cache.cache)
 app.command(help=offline.HELP, epilog=offline.EPILOG)(offline.offline)
 
