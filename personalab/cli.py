@@ -11,7 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from personalab import __version__
-from personalab.commands import cache, card, months, offline, persona, sweep
+from personalab.commands import cache, card, check, months, offline, persona, sweep
 from personalab.commands.options import (
     EXIT_BUDGET,
     EXIT_FAILED,
@@ -69,6 +69,7 @@ def main() -> int:
     return code
 
 
+app.command(help=check.HELP, epilog=check.EPILOG)(check.check)
 app.command(help=persona.HELP, epilog=persona.EPILOG)(persona.persona)
 app.command(help=months.CALENDAR_HELP, epilog=months.CALENDAR_EPILOG)(months.calendar)
 app.command(help=months.TWEETS_HELP, epilog=months.TWEETS_EPILOG)(months.tweets)

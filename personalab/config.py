@@ -24,6 +24,10 @@ MAX_CONCURRENT = 20
 TIMEOUT_SECONDS = 300.0
 """For one attempt; local models are slow."""
 CONNECT_TIMEOUT_SECONDS = 10.0
+CHECK_TIMEOUT_SECONDS = 120.0
+"""For one request of `personalab check`; some local servers load a model when it is first asked."""
+CHECK_OUTPUT_TOKENS = 512
+"""Most that an answer to `personalab check` may take; one that thinks first needs more than its few words."""
 ATTEMPTS_MAX = 6
 """Tries of one request that meets connection errors, time-outs or server errors, the first included."""
 ASKS_MAX = 6

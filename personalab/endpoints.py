@@ -105,6 +105,14 @@ class Endpoint:
         self._tally.paid(wire.usage, self.price(model))
         return wire
 
+    async def list_models(self) -> tuple[str, ...]:
+        """Names of the models that it says it has.
+
+        Raises:
+            ProviderError: of the kind that says what happened; many endpoints have no such list.
+        """
+        return await self._connected().models()
+
     def dialect(self, model: str) -> Dialect:
         """What is known of the wording a model takes here."""
         return self._dialects.get(model, Dialect())

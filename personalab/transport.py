@@ -11,7 +11,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any, Protocol
 
 import orjson
@@ -19,6 +19,7 @@ from pydantic import SecretStr
 
 from personalab.clients import Answer, client_of
 from personalab.config import TIMEOUT_SECONDS
+from personalab.connection_problems import likely_urls, problem_of
 from personalab.errors import (
     KeyRefused,
     ModelNotFound,
@@ -76,6 +77,10 @@ class Transport(Protocol):
         """The reply, or a ProviderError."""
         ...
 
+    async def models(self) -> tuple[str, ...]:
+        """Names of the models that the provider lists, or a ProviderError."""
+        ...
+
 
 class OpenAITransport:
     """Speaks OpenAI's protocol to one address: chat completions and embeddings."""
@@ -96,34 +101,58 @@ class OpenAITransport:
         Raises:
             ProviderError: of the kind that says what happened; never any other library's error.
         """
-        import aiohttp
-
         model = str(body.get("model"))
         embedding = "input" in body
-        url = f"{self.endpoint}/{'embeddings' if embedding else 'chat/completions'}"
-        client = await client_of(url, self._key)
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                answer = await client.post(orjson.dumps(body), headers)
-        except (aiohttp.ClientError, OSError) as error:
-            cause = _short(str(error) or type(error).__name__, self._key)
-            # The cause is left out on purpose: its traceback may hold what a server echoes of the key.
-            raise ProviderUnreachable(
-                f"{self.endpoint}: no answer ({cause}); is the server running and the base URL right?",
-                endpoint=self.endpoint,
-                model=model,
-            ) from None
-        if answer.status >= 400:
-            raise _from_status(answer, self.endpoint, model, self._key)
+        client = await client_of(
+            f"{self.endpoint}/{'embeddings' if embedding else 'chat/completions'}", self._key
+        )
+        answer = await self._answer(client.post(orjson.dumps(body), headers), model)
         try:
             quotas = quotas_in(answer.headers)
             read = _vector_reply if embedding else _wire_reply
             return read(answer.content, model, self._key, quotas)
         except (ValueError, KeyError, IndexError, TypeError, AttributeError):
-            said = _short(answer.content.decode("utf-8", "replace"), self._key)
-        # A gateway's page, an error in a 200, a body cut off: the same request may fare better.
-        raise ProviderUnreachable(
-            f"{self.endpoint}: answered {answer.status} with something that is no {'embedding' if embedding else 'chat completion'}: {said}",
+            problem = self._is_no("embedding" if embedding else "chat completion", answer, model)
+        raise problem
+
+    async def models(self) -> tuple[str, ...]:
+        """Names of the models that the endpoint lists, in its order.
+
+        Raises:
+            ProviderError: of the kind that says what happened; many endpoints have no such list.
+        """
+        client = await client_of(f"{self.endpoint}/models", self._key)
+        answer = await self._answer(client.get(), "")
+        try:
+            return tuple(
+                _without(self._key, str(model["id"])) for model in json.loads(answer.content)["data"]
+            )
+        except (ValueError, KeyError, TypeError):
+            problem = self._is_no("list of models", answer, "")
+        raise problem
+
+    async def _answer(self, coming: Awaitable[Answer], model: str) -> Answer:
+        """An answer that is no error."""
+        import aiohttp
+
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                answer = await coming
+        except (aiohttp.ClientError, OSError) as error:
+            cause = _short(problem_of(error, self.endpoint, self._timeout_seconds), self._key)
+            # The cause is left out on purpose: its traceback may hold what a server echoes of the key.
+            raise ProviderUnreachable(
+                f"{self.endpoint}: no answer: {cause}", endpoint=self.endpoint, model=model
+            ) from None
+        if answer.status >= 400:
+            raise _from_status(answer, self.endpoint, model, self._key)
+        return answer
+
+    def _is_no(self, what: str, answer: Answer, model: str) -> ProviderUnreachable:
+        """A gateway's page, an error in a 200, a body cut off: the same request may fare better."""
+        said = _short(answer.content.decode("utf-8", "replace"), self._key) or "nothing"
+        return ProviderUnreachable(
+            f"{self.endpoint}: answered {answer.status} with something that is no {what}; {_check_url(self.endpoint)}: {said}",
             endpoint=self.endpoint,
             model=model,
             status=answer.status,
@@ -193,9 +222,16 @@ def _from_status(answer: Answer, endpoint: str, model: str, key: SecretStr) -> P
     # Some servers say of a wrong key or model that the request is bad.
     if status in (401, 403) or (status == 400 and _KEY_WORDS.search(f"{code} {said}")):
         return KeyRefused(f"{endpoint}: the key is refused ({status}): {said}; check OPENAI_API_KEY", **about)
-    if status == 404 or (status == 400 and _MODEL_WORDS.search(f"{code} {said}")):
+    if status in (400, 404) and _MODEL_WORDS.search(f"{code} {said}"):
         return ModelNotFound(
-            f"{endpoint}: not found: model {model!r}: {said}; check PERSONALAB_MODEL and OPENAI_BASE_URL",
+            f"{endpoint}: not found: model {model!r}: {said}; check PERSONALAB_MODEL (personalab check names the models "
+            "that are there)",
+            **about,
+        )
+    if status in (404, 405):
+        asked = f", model {model!r}" if model else ""
+        return ModelNotFound(
+            f"{endpoint}: not found ({status}{asked}): {said}; {_check_url(endpoint)} and PERSONALAB_MODEL",
             **about,
         )
     if status in (408, 409) or status >= 500:
@@ -204,6 +240,12 @@ def _from_status(answer: Answer, endpoint: str, model: str, key: SecretStr) -> P
     refusal.said = said
     refusal.parameter = _short(str(body["param"]), key) if body.get("param") else None
     return refusal
+
+
+def _check_url(endpoint: str) -> str:
+    """What to do about an address that answers, but not as it should."""
+    meant = [url for url in likely_urls(endpoint) if not endpoint.endswith("/v1")]
+    return f"check OPENAI_BASE_URL (did you mean {meant[0]}?)" if meant else "check OPENAI_BASE_URL"
 
 
 def _error_in(content: bytes) -> JsonObject:

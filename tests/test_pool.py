@@ -252,7 +252,9 @@ async def test_attempts_end(provider: ScriptedProvider, make_pool: MakePool) -> 
 
 async def test_nobody_there(make_pool: MakePool) -> None:
     """An endpoint that does not listen is an error that says where and what to check."""
-    with pytest.raises(ProviderUnreachable, match=r"127\.0\.0\.1:9/v1: no answer .*is the server running"):
+    with pytest.raises(
+        ProviderUnreachable, match=r"127\.0\.0\.1:9/v1: no answer: nothing listens on .*is the server running"
+    ):
         await make_pool(api_base="http://127.0.0.1:9/v1", attempts_max=2).send(ask())
 
 
