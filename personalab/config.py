@@ -93,6 +93,7 @@ _VARIABLES = {
     "tokens_per_minute": "TOKENS_PER_MINUTE",
     "outputs": "PERSONALAB_OUTPUTS",
 }
+_COUNTS = ("max_concurrent", "requests_per_minute", "tokens_per_minute")
 _ROOT_MARKS = (".env", "pyproject.toml", "environment.yml")
 
 
@@ -181,8 +182,14 @@ def load_settings(**arguments: Any) -> Settings:
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        field = str(error.errors()[0]["loc"][0])
-        raise ConfigError(f"setting {_VARIABLES.get(field, field)}: {explain(error)}") from None
+        detail = error.errors(include_url=False, include_context=False)[0]
+        raise ConfigError(_explain_setting(str(detail["loc"][0]), detail["input"], detail["msg"])) from None
+
+
+def _explain_setting(field: str, value: object, problem: str) -> str:
+    if field in _COUNTS:
+        problem = f"must be a whole number of 1 or more, not {value!r}"
+    return f"setting {_VARIABLES.get(field, field)} {problem.removeprefix('Value error, ')}"
 
 
 def project_root() -> Path:
