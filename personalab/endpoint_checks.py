@@ -31,7 +31,6 @@ from personalab.dialect import Dialect
 from personalab.endpoints import Endpoint
 from personalab.errors import (
     AccessRefused,
-    ImagesUnsupported,
     KeyRefused,
     ModelNotFound,
     ProviderError,
@@ -310,8 +309,6 @@ class _Examination:
         text = "Which colour is this picture? Answer with the name of the colour."
         try:
             wire = await self._ask(text, answer=shape, pictures=(_test_picture(),))
-        except ImagesUnsupported as error:
-            self._find("images", "no", str(error))
         except RequestRefused as error:
             self._find("images", "no", str(error))
         else:

@@ -21,6 +21,7 @@ from personalab.clients import Answer, client_of
 from personalab.config import TIMEOUT_SECONDS
 from personalab.connection_problems import likely_urls, problem_of
 from personalab.errors import (
+    AccessRefused,
     KeyRefused,
     ModelNotFound,
     ProviderError,
@@ -51,6 +52,8 @@ _QUOTA_CODES = (
 _KEY_WORDS = re.compile(
     r"invalid[ _]api[ _]key|api key not valid|incorrect api key|no connected db", re.IGNORECASE
 )
+# OpenRouter says of a model without vision that there is no endpoint (404), llama.cpp that there is a server error (500).
+_IMAGE_WORDS = re.compile(r"image input|image_url|images? (is|are) not supported", re.IGNORECASE)
 _MODEL_WORDS = re.compile(
     r"model_not_found|invalid model name|unknown model|model\b[^.]{0,80}(not found|does ?n[o']t exist)",
     re.IGNORECASE,
@@ -219,6 +222,19 @@ def _from_status(answer: Answer, endpoint: str, model: str, key: SecretStr) -> P
         )
         limited.quotas = quotas_in(answer.headers)
         return limited
+    if (refused := _refused_access(status, code, said, about)) is not None:
+        return refused
+    if status in (408, 409) or (status >= 500 and not _IMAGE_WORDS.search(said)):
+        return ProviderUnreachable(f"{endpoint}: server error {status}: {said}", retry_after=wait, **about)
+    refusal = RequestRefused(f"{endpoint}: request refused ({status}): {said}", **about)
+    refusal.said = said
+    refusal.parameter = _short(str(body["param"]), key) if body.get("param") else None
+    return refusal
+
+
+def _refused_access(status: int, code: str, said: str, about: Mapping[str, Any]) -> AccessRefused | None:
+    """The error of a refused key or of a model or address that is not there; None if it is something else."""
+    endpoint, model = about["endpoint"], about["model"]
     # Some servers say of a wrong key or model that the request is bad.
     if status in (401, 403) or (status == 400 and _KEY_WORDS.search(f"{code} {said}")):
         return KeyRefused(f"{endpoint}: the key is refused ({status}): {said}; check OPENAI_API_KEY", **about)
@@ -228,18 +244,13 @@ def _from_status(answer: Answer, endpoint: str, model: str, key: SecretStr) -> P
             "that are there)",
             **about,
         )
-    if status in (404, 405):
+    if status in (404, 405) and not _IMAGE_WORDS.search(said):
         asked = f", model {model!r}" if model else ""
         return ModelNotFound(
             f"{endpoint}: not found ({status}{asked}): {said}; {_check_url(endpoint)} and PERSONALAB_MODEL",
             **about,
         )
-    if status in (408, 409) or status >= 500:
-        return ProviderUnreachable(f"{endpoint}: server error {status}: {said}", retry_after=wait, **about)
-    refusal = RequestRefused(f"{endpoint}: request refused ({status}): {said}", **about)
-    refusal.said = said
-    refusal.parameter = _short(str(body["param"]), key) if body.get("param") else None
-    return refusal
+    return None
 
 
 def _check_url(endpoint: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import socket
@@ -83,6 +84,27 @@ async def test_without_images_a_description_will_do() -> None:
     assert text.makes_personas
     assert text["images"].state == "unknown"
     assert text.requests == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (404, "No endpoints found that support image input"),  # OpenRouter
+        (500, "image input is not supported - hint: you may need to provide the mmproj"),  # llama.cpp
+        (500, 'Failed to parse messages: Unsupported content part type: "image_url"'),  # llama.cpp, earlier
+        (400, "this model does not support image input"),  # Ollama
+        (400, "m is not a multimodal model"),  # vLLM
+    ],
+)
+async def test_images_are_refused_in_many_ways(provider: ScriptedProvider, status: int, said: str) -> None:
+    """A model that is not blamed for being missing, and a server that is not asked again for being down."""
+    provider.script = lambda body: (
+        failure(status, said) if "image_url" in json.dumps(body) else '{"answer": "yes"}'
+    )
+    done = await checked(provider.url, "m")
+    assert (done["model"].state, done["images"].state) == ("yes", "no")
+    assert "takes no images" in done["images"].said
+    assert done.requests == 4
 
 
 async def test_max_completion_tokens_is_named() -> None:
@@ -167,21 +189,22 @@ async def test_nobody_is_there() -> None:
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="makes a certificate with openssl")
-async def test_certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that nobody trusts is said to be so, and named in SSL_CERT_FILE it is trusted; http in place of https is noticed."""
+def test_certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that nobody trusts is said to be so, and is trusted where SSL_CERT_FILE names it; no https is noticed."""
 
     def answers(path: str, body: dict[str, Any] | None) -> Said:
         return 200, listing("m") if body is None else completion("yes"), {}
 
     certificate = self_signed(tmp_path)
     with raw_server(answers, certificate) as url:
-        strange = await checked(f"{url}/v1", "m")
+        strange = asyncio.run(checked(f"{url}/v1", "m"))
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-        trusted = await checked(f"{url}/v1", "m")
+        trusted = asyncio.run(checked(f"{url}/v1", "m"))
     assert "its certificate is not trusted (self-signed certificate" in strange["reachable"].said
+    assert "SSL_CERT_FILE" in strange["reachable"].said
     assert trusted["reachable"].state == "yes"
     with raw_server(answers) as url:
-        plain = await checked(f"{url.replace('http:', 'https:')}/v1", "m")
+        plain = asyncio.run(checked(f"{url.replace('http:', 'https:')}/v1", "m"))
     assert f"did you mean {url}/v1" in plain["reachable"].said
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
-import resource
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PORTRAITS, ScriptedProvider, picture_bytes
-from raw_servers import PAGE, Answers, raw_server, self_signed
+from conftest import PORTRAITS, VARIABLES, picture_bytes
+from raw_servers import PAGE, Answers, Said, raw_server
 
 from personalab.offline.faults import Faults, Latency
 from personalab.offline.server import OfflineServer
@@ -55,6 +55,7 @@ class Case:
     server: Faults | Answers | None = None
     prepare: Prepare = field(default=lambda folder: None)
     environment: Mapping[str, str] = field(default_factory=dict)
+    made: bool = False
     name: str = ""
 
     def __str__(self) -> str:
@@ -91,20 +92,17 @@ def answering(status: int, said: Any, **headers: str) -> Answers:
     return lambda path, body: (status, said, headers)
 
 
-def a_persona(folder: Path) -> None:
-    """A persona and its calendar, made by the embedded provider."""
-    for command in (
-        ["persona", TURBAN],
-        ["calendar", "outputs/personas", "--month", "2026-12"],
-    ):
-        assert personalab(*command).returncode == 0
-
-
-def two_personas(folder: Path) -> None:
-    a_persona(folder)
-    assert personalab("persona", BUN).returncode == 0
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Outputs of two personas, of which one has a calendar; made once by the embedded provider."""
+    folder = tmp_path_factory.mktemp("made")
+    turban = "outputs/personas/teal_turban_persona.json"
+    for command in (["persona", TURBAN, BUN], ["calendar", turban, "--month", "2026-12"]):
+        done = personalab(*command, cwd=folder, environment=dict.fromkeys(VARIABLES, ""))
+        assert done.returncode == 0, done.stderr
     calendar = next((folder / "outputs" / "calendars").glob("*.json"))
-    calendar.rename(folder / "of_another.json")
+    calendar.rename(calendar.with_name("december.json"))
+    return folder / "outputs"
 
 
 def no_folder(folder: Path) -> None:
@@ -207,19 +205,22 @@ CASES = [
     Case("?", ("card", "card.json"), 1, prepare=files(card__json=b"{")),
     Case("?", ("card", TURBAN), 1),
     # months
-    Case("?", ("calendar", "outputs/personas", "--month", "Dezember"), 2, prepare=a_persona),
-    Case(
-        "?", ("calendar", "outputs/personas", "--month", "2027-01", "--holidays", "XX"), 2, prepare=a_persona
-    ),
+    Case("?", ("calendar", "outputs/personas", "--month", "Dezember"), 2, made=True),
+    Case("?", ("calendar", "outputs/personas", "--month", "2027-01", "--holidays", "XX"), 2, made=True),
     Case("?", ("calendar", ".", "--month", "2026-12"), 2),
-    Case("?", ("tweets", "outputs/personas", "--month", "2027-03"), 2, prepare=a_persona),
+    Case("?", ("tweets", "outputs/personas", "--month", "2027-03"), 2, made=True),
     Case(
         "?",
-        ("tweets", "outputs/personas/silver_bun_persona.json", "--calendar", "of_another.json"),
+        (
+            "tweets",
+            "outputs/personas/silver_bun_persona.json",
+            "--calendar",
+            "outputs/calendars/december.json",
+        ),
         2,
-        prepare=two_personas,
+        made=True,
     ),
-    Case("?", ("tweets", "outputs/personas", "--count", "40"), 2, prepare=a_persona),
+    Case("?", ("tweets", "outputs/personas/teal_turban_persona.json", "--count", "40"), 2, made=True),
     # sweeps
     Case("?", ("sweep", "missing.ipynb"), 2),
     Case("?", SWEEP, 2, prepare=files(n__ipynb=b"{")),
@@ -243,5 +244,202 @@ CASES = [
     Case("?", SWEEP, 2, prepare=files(n__ipynb=notebook("x = (1"))),
     # cache
     Case("?", ("cache", "nowhere"), 1),
-    Case("?", ("cache", "--prune-older-than", "soon"), 2, prepare=a_persona),
+    Case("?", ("cache", "--prune-older-than", "soon"), 2, made=True),
 ]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_command_that_fails(case: Case, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """One line on standard error, in the words of docs/errors.md; no traceback; the exit code."""
+    if case.made:
+        shutil.copytree(request.getfixturevalue("made"), tmp_path / "outputs")
+    case.prepare(tmp_path)
+    with running(case.server) as settings:
+        done = personalab(*case.command, environment={**settings, **case.environment})
+    assert done.returncode == case.code, done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    print("\n@@", case.command, "\n@@", done.stderr)
+    assert_told(done.stderr, case.message)
+
+
+def assert_told(errors: str, message: str) -> None:
+    """Nothing but the message is said, whatever stands in front of it: the command's name or an image's."""
+    told = [line for line in errors.splitlines() if NOTE not in line and not line.startswith("so far:")]
+    assert len(told) == 1, errors
+    assert message in documented()
+    assert re.fullmatch(rf"([\w.-]+: )?{pattern(message).pattern}", told[0]), told[0]
+
+
+INTERRUPTED = "?interrupted"
+FULL = "?full"
+TOO_LARGE = "?too large"
+NO_EXTRA = "?extra"
+OLD_PYTHON = "?python"
+BROKEN_ENTRY = "?entry"
+
+
+def test_interrupted(tmp_path: Path) -> None:
+    """Ctrl-C while a request is in flight."""
+    asked, over = threading.Event(), threading.Event()
+
+    def answers(path: str, body: dict[str, Any] | None) -> Said:
+        asked.set()
+        over.wait(60)
+        return 500, {}, {}
+
+    with running(answers) as settings:
+        command = [sys.executable, "-m", "personalab", *DESCRIBED]
+        process = subprocess.Popen(command, env=os.environ | settings, stderr=subprocess.PIPE, text=True)
+        assert asked.wait(60)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+        over.set()
+    assert process.returncode == 130
+    print("@@", errors)
+    assert_told(errors, INTERRUPTED)
+
+
+@contextmanager
+def small_disk(folder: Path, kilobytes: int) -> Iterator[None]:
+    """A disk of its own that is soon full; skipped where this user may not mount one."""
+    folder.mkdir()
+    mounted = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mounted, capture_output=True, check=False).returncode:
+        pytest.skip("a small disk can be mounted by root only")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_the_disk_is_full(tmp_path: Path) -> None:
+    """The card cannot be written; what the cache has is kept for the next time."""
+    with small_disk(tmp_path / "small", 60):
+        done = personalab(*PERSONA, "--out", "small/personas")
+    print("@@", done.stderr)
+    assert done.returncode == 1
+    assert_told(done.stderr, FULL)
+
+
+def test_files_may_not_grow(tmp_path: Path) -> None:
+    """A quota of the system's: every file that is too large for it is refused."""
+    resource = pytest.importorskip("resource")
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+
+    done = personalab(*PERSONA, preexec_fn=limit)
+    print("@@", done.stderr)
+    assert done.returncode == 1
+    assert_told(done.stderr, TOO_LARGE)
+
+
+@pytest.mark.parametrize("missing", ["papermill", "yaml"])
+def test_a_missing_extra(missing: str, tmp_path: Path) -> None:
+    """What to install is said, whichever library of the extra is missed first."""
+    A_NOTEBOOK(tmp_path)
+    files(g__yaml="temperature: [1, 2]")(tmp_path)
+    code = f"import sys; sys.modules[{missing!r}] = None; from personalab.cli import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *SWEEP, "--grid", "g.yaml"], capture_output=True, text=True, check=False
+    )
+    print("@@", done.stderr)
+    assert done.returncode == 2
+    assert_told(done.stderr, NO_EXTRA)
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_an_old_python(tmp_path: Path) -> None:
+    """The Makefile says it before it makes anything."""
+    old = tmp_path / "python3"
+    old.write_text('#!/bin/sh\ntest "$1" = --version && echo "Python 3.9.2" || exit 1\n')
+    old.chmod(0o755)
+    done = subprocess.run(
+        ["make", "-s", "-f", str(ROOT / "Makefile"), "install", "WHAT=.", f"PYTHON={old}"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    print("@@", done.stdout, done.stderr)
+    assert done.returncode
+    assert re.fullmatch(pattern(OLD_PYTHON), done.stdout.splitlines()[0])
+    assert not list(tmp_path.glob(".venv"))
+
+
+def test_a_broken_entry_of_the_cache(made: Path, tmp_path: Path) -> None:
+    """Named by `cache --verify`, which ends with 1."""
+    shutil.copytree(made, tmp_path / "outputs")
+    entry = next((tmp_path / "outputs" / "cache").glob("*/*.json"))
+    entry.write_text("{")
+    done = personalab("cache", "--verify")
+    print("@@", done.stdout, "@@", done.stderr)
+    assert done.returncode == 1
+    assert any(re.fullmatch(pattern(BROKEN_ENTRY), line) for line in done.stdout.splitlines())
+
+
+CELLS = {
+    "await described(LLMPool(api_base=slow, model='m', timeout_seconds=0.2, attempts_max=1))": "?slow",
+    "await described(LLMPool(api_base=limited, model='m', patience_seconds=0.1))": "?limited",
+    "await described(LLMPool(api_base=broken, model='m', attempts_max=1))": "?500",
+    "await described(LLMPool(api_base='http://127.0.0.1:9/v1', model='m', attempts_max=1))": "?refused",
+    "await described(LLMPool(api_base='http://no-such-host.invalid/v1', model='m', attempts_max=1))": "?dns",
+    "await described(LLMPool(api_base=page, model='m', attempts_max=1))": "?page",
+    "await described(LLMPool(cache='replay'))": "?replay",
+    "Pipeline().vary('social_netwerk', temperature=1)": "?stage",
+    "Pipeline().vary('social_network', temprature=1)": "?parameter",
+    "LLMPool(endpoints=[EndpointSettings(api_base='x', model='m')])": "?endpoint",
+    "LLMPool(api_key='sk-1')": "?which model",
+    "load_run('nowhere_run.json')": "?no run",
+    "read_card('nowhere.json')": "?no card",
+    "open_picture('nowhere.png')": "?no picture",
+    "Budget(cost=-1)": "?budget",
+    "grid('social_network', temprature=[1])": "?grid",
+    "grid('social_network', temperature=[])": "?empty grid",
+    "grid('social_network', temperature=[9])": "?grid range",
+    "Experiment(Pipeline(), grid('social_network', temperature=[1]), [])": "?no images",
+    "reviews_df('nowhere')": "?no review",
+    "tweets_df(Path('nowhere'))": "?no tweets",
+}
+FIRST_CELL = """
+from pathlib import Path
+from personalab import LLMPool, Pipeline, load_run, read_card
+from personalab.budgets import Budget
+from personalab.config import EndpointSettings
+from personalab.experiments import Experiment
+from personalab.frames import tweets_df
+from personalab.grids import grid
+from personalab.images import open_picture
+from personalab.reviews import reviews_df
+
+async def described(pool):
+    run = await Pipeline(pool).run(description="a diver")
+    return run["core_persona"]
+"""
+
+
+def test_cells_that_fail(tmp_path: Path) -> None:
+    """In a notebook the last line of the traceback is the message, and holds in one line."""
+    import nbformat
+    from nbclient import NotebookClient
+
+    with ExitStack() as stack:
+        slow = stack.enter_context(OfflineServer(Faults(latency=(Latency(low=30, high=30),)))).base_url
+        limited = stack.enter_context(OfflineServer(Faults(rate_limit=1.0, retry_after=1.0))).base_url
+        broken = stack.enter_context(raw_server(answering(500, {"error": {"message": "out of memory"}})))
+        page = stack.enter_context(raw_server(answering(200, PAGE)))
+        urls = f"{slow=}; {limited=}; broken='{broken}/v1'; page='{page}'"
+        cells = [nbformat.v4.new_code_cell(source) for source in (FIRST_CELL + urls, *CELLS)]
+        node = nbformat.v4.new_notebook(cells=cells)
+        client = NotebookClient(node, allow_errors=True, resources={"metadata": {"path": str(tmp_path)}})
+        client.execute()
+    assert [output for output in node.cells[0].outputs if output.output_type == "error"] == []
+    for run, message in zip(node.cells[1:], CELLS.values(), strict=True):
+        errors = [output for output in run.outputs if output.output_type == "error"]
+        assert len(errors) == 1, run
+        last = re.sub(r"\x1b\[[0-9;]*m", "", errors[0].traceback[-1])
+        print("@@", run.source, "\n@@", last)
+
+
+def test_nothing_is_documented_that_nothing_says() -> None:
+    """Each message of the page is provoked by a test above, once in the page."""
+    special = [INTERRUPTED, FULL, TOO_LARGE, NO_EXTRA, OLD_PYTHON, BROKEN_ENTRY]
+    provoked = {case.message for case in CASES} | {*special, *CELLS.values()}
+    assert sorted(documented()) == sorted(provoked)
