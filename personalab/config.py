@@ -209,8 +209,14 @@ def _from_environment(root: Path) -> dict[str, Any]:
 
     try:  # interpolate=False: a "$" in a key is a "$"
         values = {**dotenv_values(root / ".env", interpolate=False), **os.environ}
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{root / '.env'} cannot be read: {error}; save it as UTF-8 text") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{root / '.env'} is no text in UTF-8 (byte {error.start}); save it as UTF-8"
+        ) from None
+    except OSError as error:
+        raise ConfigError(
+            f"{root / '.env'} cannot be read: {error.strerror or error}; check its rights"
+        ) from None
     found: dict[str, Any] = {field: values.get(variable) for field, variable in _VARIABLES.items()}
     if found["api_key"]:
         found["api_key"] = SecretStr(found["api_key"])  # so that no traceback with local variables shows it

@@ -125,8 +125,8 @@ class Endpoint:
         """
         if is_about_pictures(refusal, request):
             raise ImagesUnsupported(
-                f"model {refusal.model!r} takes no images ({refusal}); use a model with vision for stage "
-                f"{request.stage}, or start from a text description",
+                f"model {refusal.model!r} takes no images ({refusal.endpoint}: {refusal.said}); use a model with vision for stage "
+                f"{request.stage}, or start from a text (--description)",
                 endpoint=refusal.endpoint,
                 model=refusal.model,
                 status=refusal.status,
@@ -193,7 +193,8 @@ def _model(settings: Address, offline: bool) -> str:
         return model
     if settings.model is None:
         raise ConfigError(
-            "which model? set PERSONALAB_MODEL or give model=…: an endpoint is set, but no model"
+            "which model? an endpoint is set, but no model: set PERSONALAB_MODEL or give model=… (personalab check names "
+            "those that are there)"
         )
     return settings.model
 

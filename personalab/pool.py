@@ -180,7 +180,8 @@ class LLMPool:
             return reply
         if self.cache.mode == "replay":
             why = await asyncio.to_thread(self.cache.why, what, request.stage)
-            raise NotRecorded(request.stage, str(why).replace("it will be sent", "it would be sent"))
+            told = " ".join(str(why).replace("it will be sent", "it would be sent").split())
+            raise NotRecorded(request.stage, told)
 
         async def work() -> Reply:
             if self.cache.mode != "use":

@@ -155,7 +155,7 @@ class OpenAITransport:
         """A gateway's page, an error in a 200, a body cut off: the same request may fare better."""
         said = _short(answer.content.decode("utf-8", "replace"), self._key) or "nothing"
         return ProviderUnreachable(
-            f"{self.endpoint}: answered {answer.status} with something that is no {what}; {_check_url(self.endpoint)}: {said}",
+            f"{self.endpoint}: answered {answer.status} with something that is no {what}: {said}; {_check_url(self.endpoint)}",
             endpoint=self.endpoint,
             model=model,
             status=answer.status,
@@ -207,9 +207,8 @@ def _whole(content: Any) -> str:
 def _from_status(answer: Answer, endpoint: str, model: str, key: SecretStr) -> ProviderError:
     status, body = answer.status, _error_in(answer.content)
     code = str(body.get("code") or body.get("type") or "")
-    said = (
-        _short(str(body.get("message") or answer.content.decode("utf-8", "replace")), key) or "nothing more"
-    )
+    whole = str(body.get("message") or answer.content.decode("utf-8", "replace"))
+    said = _short(whole, key).rstrip(".") or "nothing more"
     about: dict[str, Any] = {"endpoint": endpoint, "model": model, "status": status}
     wait = retry_after(answer.headers)
     if status in (402, 429) and (status == 402 or code in _QUOTA_CODES):
@@ -225,8 +224,14 @@ def _from_status(answer: Answer, endpoint: str, model: str, key: SecretStr) -> P
     if (refused := _refused_access(status, code, said, about)) is not None:
         return refused
     if status in (408, 409) or (status >= 500 and not _IMAGE_WORDS.search(said)):
-        return ProviderUnreachable(f"{endpoint}: server error {status}: {said}", retry_after=wait, **about)
-    refusal = RequestRefused(f"{endpoint}: request refused ({status}): {said}", **about)
+        return ProviderUnreachable(
+            f"{endpoint}: server error {status}: {said}; the server's own log may say why",
+            retry_after=wait,
+            **about,
+        )
+    refusal = RequestRefused(
+        f"{endpoint}: request refused ({status}): {said}; change what it names or use another model", **about
+    )
     refusal.said = said
     refusal.parameter = _short(str(body["param"]), key) if body.get("param") else None
     return refusal
