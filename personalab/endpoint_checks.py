@@ -140,7 +140,7 @@ class EndpointCheck(Record):
         return f"<p><b>{escape(f'{self.endpoint} · {self.model}')}</b></p><table>{rows}</table>{sums}"
 
     def _sums(self) -> Iterator[str]:
-        yield f"{self.requests} requests sent, {_tokens(self.usage)}, {_money(self.cost)}"
+        yield f"{_counted(self.requests, 'request')} sent, {_tokens(self.usage)}, {_money(self.cost)}"
         yield f"A persona takes about {_tokens(self.persona_usage)}, {_money(self.persona_cost)}"
 
 
@@ -215,7 +215,7 @@ class _Examination:
             self._find("key", "yes")
             self._find("answers", "unknown", f"it is limited just now, ask again in a minute: {error}")
         elif self._listed is not None and isinstance(error, ModelNotFound):
-            self._find("model", "no", f"{error}; {self._there()}")
+            self._find("model", "no", f"{self._there()}: {error}")
         elif not isinstance(error, RequestRefused) and (meant := await self._meant()):
             self._find(
                 "answers", "no", f"did you mean OPENAI_BASE_URL={meant}? There is a list of models. {error}"
@@ -228,21 +228,10 @@ class _Examination:
         self._find_what_was_told()
         counts = self._tally.counts
         persona, price = _persona_usage(seen=not self._from_description), self._endpoint.price()
-        not_asked = "not needed" if self._from_description else "not asked"
         return EndpointCheck(
             endpoint=self._endpoint.provider,
             model=self._endpoint.model or "no model",
-            findings=tuple(
-                self._findings.get(
-                    subject,
-                    Finding(
-                        subject=subject,
-                        state="unknown",
-                        said=not_asked if subject == "images" else "not asked",
-                    ),
-                )
-                for subject in SUBJECTS
-            ),
+            findings=tuple(self._findings.get(subject) or _not_asked(subject) for subject in SUBJECTS),
             from_description=self._from_description,
             refused=self._refused,
             requests=counts.sent + self._lists,
@@ -259,7 +248,11 @@ class _Examination:
         except ProviderError as error:
             if isinstance(error, ProviderUnreachable) and error.status is None:
                 raise
-        self._find("reachable", "yes", "" if self._listed is None else f"{len(self._listed)} models listed")
+        self._find(
+            "reachable",
+            "yes",
+            "" if self._listed is None else _counted(len(self._listed), "model") + " listed",
+        )
 
     async def _ask_text(self) -> None:
         sampling = SamplingParams(
@@ -310,7 +303,7 @@ class _Examination:
         try:
             wire = await self._ask(text, answer=shape, pictures=(_test_picture(),))
         except RequestRefused as error:
-            self._find("images", "no", str(error))
+            self._find("images", "no", error.said)
         else:
             sees = _COLOUR in wire.text.casefold()
             said = f"taken, but a {_COLOUR} square was called {_excerpt(wire.text)!r}: does the model see?"
@@ -398,6 +391,10 @@ def _persona_usage(*, seen: bool) -> Usage:
     return usage
 
 
+def _not_asked(subject: Subject) -> Finding:
+    return Finding(subject=subject, state="unknown", said="not asked")
+
+
 @cache
 def _test_picture() -> Picture:
     from PIL import Image
@@ -425,4 +422,10 @@ def _tokens(usage: Usage) -> str:
 
 
 def _money(cost: float | None) -> str:
-    return "cost unknown" if cost is None else f"${cost:.4f}" if cost < 1 else f"${cost:.2f}"
+    if not cost:
+        return "cost unknown" if cost is None else "$0"
+    return f"${cost:.4f}" if cost < 1 else f"${cost:.2f}"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

@@ -124,13 +124,15 @@ class Endpoint:
             RequestRefused: the refusal, if it is not about wording.
         """
         if is_about_pictures(refusal, request):
-            raise ImagesUnsupported(
-                f"model {refusal.model!r} takes no images ({refusal.endpoint}: {refusal.said}); use a model with vision for stage "
-                f"{request.stage}, or start from a text (--description)",
+            blind = ImagesUnsupported(
+                f"model {refusal.model!r} takes no images ({refusal.endpoint}: {refusal.said}); use a model with vision for "
+                f"stage {request.stage}, or start from a text (--description)",
                 endpoint=refusal.endpoint,
                 model=refusal.model,
                 status=refusal.status,
-            ) from None
+            )
+            blind.said = refusal.said
+            raise blind from None
         lesson = dialect.learn(refusal, request)
         if lesson is None:
             raise refusal

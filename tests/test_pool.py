@@ -245,7 +245,7 @@ async def test_passing_trouble_is_tried_again(
 async def test_attempts_end(provider: ScriptedProvider, make_pool: MakePool) -> None:
     """A server that stays down is an error that says how often it was tried."""
     provider.script = lambda body: failure(503, "overloaded")
-    with pytest.raises(ProviderUnreachable, match=r"503: overloaded; gave up after 4 attempts"):
+    with pytest.raises(ProviderUnreachable, match=r"503: overloaded; .*gave up after 4 attempts"):
         await make_pool(attempts_max=4).send(ask())
     assert len(provider.bodies) == 4
 
