@@ -249,7 +249,7 @@ CASES = [
         made=True,
     ),
     Case(
-        "were asked for",
+        "so --count is",
         ("tweets", "outputs/personas/teal_turban_persona.json", "--count", "40"),
         2,
         made=True,
