@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -298,6 +301,35 @@ async def test_what_a_persona_costs() -> None:
     assert done.persona_usage.output_tokens == 4150
     assert 5_000 < (done.persona_usage.input_tokens or 0) < 30_000
     assert "cost unknown" in str(done)
+
+
+@pytest.mark.slow
+def test_the_command() -> None:
+    """The exit code says if a persona can be made; `--json` is for programs."""
+
+    def check(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "personalab", "check", *arguments]
+        return subprocess.run(
+            command, capture_output=True, text=True, check=False, env=os.environ | environment
+        )
+
+    good = check()
+    assert good.returncode == 0, good.stderr
+    assert "A persona can be made from an image." in good.stdout
+    assert "not a language model" in good.stderr
+    with OfflineServer(Faults(no_images=True, key="right-key-marker")) as server:
+        settings = {"OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": "right-key-marker"}
+        blind = check("--model", MODEL, "--json", **settings)
+        text = check("--description", **settings, PERSONALAB_MODEL=MODEL)
+        refused = check("--model", MODEL, OPENAI_BASE_URL=server.base_url)
+        unnamed = check(**settings)
+    told = json.loads(blind.stdout)
+    assert (blind.returncode, told["makes_personas"]) == (1, False)
+    assert {finding["subject"]: finding["state"] for finding in told["findings"]}["images"] == "no"
+    assert "marker" not in blind.stdout + text.stdout
+    assert (text.returncode, refused.returncode, unnamed.returncode) == (0, 3, 1)
+    assert MODEL in unnamed.stdout
+    assert [done.stderr for done in (blind, text, refused, unnamed)] == [""] * 4
 
 
 def test_shown_in_a_notebook() -> None:

@@ -305,8 +305,9 @@ def assert_told(errors: str, words: str) -> None:
 
 
 INTERRUPTED = "interrupted: what is done"
-FULL = "No space left"
+FULL = "cannot write {file}: No space left"
 TOO_LARGE = "File too large"
+NO_OUTPUT = "the output cannot be written"
 EXTRAS = [("papermill", "sweeps need papermill"), ("yaml", "this needs {library}")]
 OLD_PYTHON = "is too old"
 BROKEN_ENTRY = "it cannot be read; it will"
@@ -351,6 +352,22 @@ def test_the_disk_is_full(tmp_path: Path) -> None:
         done = personalab(*PERSONA, "--out", "small/personas")
     assert done.returncode == 1
     assert_told(done.stderr, FULL)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_the_output_is_full(form: tuple[str, ...]) -> None:
+    """What is printed goes into a file on a disk that is full."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "personalab", *DESCRIBED, *form],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert_told(done.stderr, NO_OUTPUT)
 
 
 def test_files_may_not_grow(tmp_path: Path) -> None:
@@ -491,6 +508,7 @@ def test_nothing_is_documented_that_nothing_says() -> None:
         INTERRUPTED,
         FULL,
         TOO_LARGE,
+        NO_OUTPUT,
         OLD_PYTHON,
         BROKEN_ENTRY,
         *(says for _, says in EXTRAS),

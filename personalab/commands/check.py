@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Annotated
 
 import typer
@@ -33,7 +34,10 @@ def check(
     done = asyncio.run(check_endpoint(model=model, from_description=description, timeout_seconds=timeout))
     if done.endpoint == OFFLINE_MODEL:
         note_offline()
-    print(done.model_dump_json(indent=1) if as_json else plain(str(done)))
+    if as_json:
+        print(json.dumps({**done.model_dump(), "makes_personas": done.makes_personas}, indent=1))
+    else:
+        print(plain(str(done)))
     if done.makes_personas:
         return EXIT_OK
     return EXIT_REFUSED if done.refused else EXIT_FAILED
