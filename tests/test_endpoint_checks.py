@@ -175,8 +175,9 @@ async def test_a_used_up_quota_and_a_limit_of_the_moment() -> None:
     assert not limited.makes_personas
 
 
-async def test_nobody_is_there() -> None:
+async def test_nobody_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """A refused connection, an unknown host, a server that is too slow: told apart, each with its mend."""
+    monkeypatch.setenv("no_proxy", "*")  # where there is a proxy, it would answer for the unknown host
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound, but nobody listens
         refused = await checked(f"http://127.0.0.1:{taken.getsockname()[1]}/v1")
