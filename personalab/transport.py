@@ -33,6 +33,7 @@ from personalab.errors import (
 from personalab.quotas import Quota, quotas_in
 from personalab.records import JsonObject, Record, Usage
 
+_NO_KEY = SecretStr("no-key")
 _MESSAGE_CHARACTERS = 400
 _LOOKED_AT_CHARACTERS = 20_000
 _HEAD_CHARACTERS = 6
@@ -92,7 +93,7 @@ class OpenAITransport:
         self, endpoint: str, api_key: SecretStr | None, timeout_seconds: float = TIMEOUT_SECONDS
     ) -> None:
         self.endpoint = endpoint.rstrip("/")
-        self._key = api_key or SecretStr("no-key")
+        self._key = api_key or _NO_KEY
         self._timeout_seconds = timeout_seconds
 
     def __repr__(self) -> str:
@@ -221,7 +222,7 @@ def _from_status(answer: Answer, endpoint: str, model: str, key: SecretStr) -> P
         )
         limited.quotas = quotas_in(answer.headers)
         return limited
-    if (refused := _refused_access(status, code, said, about)) is not None:
+    if (refused := _refused_access(status, code, said, about, key)) is not None:
         return refused
     if status in (408, 409) or (status >= 500 and not _IMAGE_WORDS.search(said)):
         return ProviderUnreachable(
@@ -237,12 +238,15 @@ def _from_status(answer: Answer, endpoint: str, model: str, key: SecretStr) -> P
     return refusal
 
 
-def _refused_access(status: int, code: str, said: str, about: Mapping[str, Any]) -> AccessRefused | None:
+def _refused_access(
+    status: int, code: str, said: str, about: Mapping[str, Any], key: SecretStr
+) -> AccessRefused | None:
     """The error of a refused key or of a model or address that is not there; None if it is something else."""
     endpoint, model = about["endpoint"], about["model"]
     # Some servers say of a wrong key or model that the request is bad.
     if status in (401, 403) or (status == 400 and _KEY_WORDS.search(f"{code} {said}")):
-        return KeyRefused(f"{endpoint}: the key is refused ({status}): {said}; check OPENAI_API_KEY", **about)
+        mend = "no key is set: set OPENAI_API_KEY" if key is _NO_KEY else "check OPENAI_API_KEY"
+        return KeyRefused(f"{endpoint}: the key is refused ({status}): {said}; {mend}", **about)
     if status in (400, 404) and _MODEL_WORDS.search(f"{code} {said}"):
         return ModelNotFound(
             f"{endpoint}: not found: model {model!r}: {said}; check PERSONALAB_MODEL (personalab check names the models "

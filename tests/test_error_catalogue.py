@@ -159,8 +159,13 @@ CASES = [
     Case("setting OPENAI_API_KEY", PERSONA, 2, environment={"OPENAI_API_KEY": "sk-ä"}),
     Case("is no text in UTF-8", PERSONA, 2, prepare=files(__env=b"OPENAI_API_KEY=\xff\xfe")),
     # endpoint
+    Case("no key is set", PERSONA, 3, server=Faults(key="right")),
     Case(
-        "the key is refused", PERSONA, 3, server=Faults(key="right"), environment={"OPENAI_API_KEY": "wrong"}
+        "; check OPENAI_API_KEY",
+        PERSONA,
+        3,
+        server=Faults(key="right"),
+        environment={"OPENAI_API_KEY": "wrong"},
     ),
     Case("not found: model", PERSONA, 3, server=Faults(models=("other",))),
     Case("not found (404", PERSONA, 3, server=answering(404, {"detail": "Not Found"})),
