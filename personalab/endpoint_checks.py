@@ -42,7 +42,7 @@ from personalab.errors import (
 from personalab.gate import Gate
 from personalab.images import open_picture
 from personalab.quotas import Quota
-from personalab.records import Message, Picture, Record, Request, SamplingParams, Schema, Usage
+from personalab.records import AS_WRITTEN, Message, Picture, Record, Request, SamplingParams, Schema, Usage
 from personalab.replies import find_object
 from personalab.stages import STAGES, usual_input_tokens
 from personalab.tally import Tally
@@ -137,7 +137,8 @@ class EndpointCheck(Record):
             for finding in self.findings
         )
         sums = "".join(f"<p>{escape(line)}</p>" for line in (*self._sums(), self.verdict))
-        return f"<p><b>{escape(f'{self.endpoint} · {self.model}')}</b></p><table>{rows}</table>{sums}"
+        head = f"<p><b>{escape(f'{self.endpoint} · {self.model}')}</b></p>"
+        return f'<div class="{AS_WRITTEN}">{head}<table>{rows}</table>{sums}</div>'
 
     def _sums(self) -> Iterator[str]:
         yield f"{_counted(self.requests, 'request')} sent, {_tokens(self.usage)}, {_money(self.cost)}"
@@ -304,6 +305,8 @@ class _Examination:
             wire = await self._ask(text, answer=shape, pictures=(_test_picture(),))
         except RequestRefused as error:
             self._find("images", "no", error.said)
+        except ProviderUnreachable as error:  # words arrived before, so it is the picture that does not
+            self._find("images", "unknown" if error.status is None else "no", str(error))
         else:
             sees = _COLOUR in wire.text.casefold()
             said = f"taken, but a {_COLOUR} square was called {_excerpt(wire.text)!r}: does the model see?"

@@ -110,6 +110,16 @@ async def test_images_are_refused_in_many_ways(provider: ScriptedProvider, statu
     assert done.requests == 4
 
 
+async def test_a_picture_that_breaks_the_server(provider: ScriptedProvider) -> None:
+    """Where words are answered, a server error is about the picture, and the rest stands."""
+    provider.script = lambda body: (
+        failure(500, "failed to process inputs") if "image_url" in json.dumps(body) else '{"answer": "yes"}'
+    )
+    done = await checked(provider.url, "m")
+    assert (done["answers"].state, done["images"].state, done.makes_personas) == ("yes", "no", False)
+    assert "failed to process inputs" in done["images"].said
+
+
 async def test_max_completion_tokens_is_named() -> None:
     """A model that takes the length limit under its other name takes it."""
     with OfflineServer(Faults(no_max_tokens=True)) as server:
