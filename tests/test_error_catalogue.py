@@ -226,6 +226,11 @@ CASES = [
     Case("a budget is such as", (*PERSONA, "--budget", "five"), 2),
     Case("everything done is kept: start", (*PERSONA, "--budget", "2requests"), 4),
     Case("so a ceiling of", (*PERSONA, "--budget", "5usd"), 2, server=Faults()),
+    Case("language must not be empty", (*PERSONA, "--language", ""), 2),
+    Case("Missing argument", ("sweep",), 2),
+    Case("Invalid value for", (*PERSONA, "--max-concurrent", "abc"), 2),
+    Case("cannot serve on", ("offline", "--port", "99999"), 2),
+    Case("latency {value}", ("offline", "--latency", "x"), 2),
     Case("unknown fault", ("offline", "--fault", "rate_limt=1"), 2),
     # cards
     Case("card {file}: cannot be read: ", ("card", "missing.json"), 1),
@@ -257,6 +262,12 @@ CASES = [
         "so --count is",
         ("tweets", "outputs/personas/teal_turban_persona.json", "--count", "40"),
         2,
+        made=True,
+    ),
+    Case(
+        "calendar {file} cannot be read",
+        ("tweets", "outputs/personas", "--calendar", "no.json"),
+        1,
         made=True,
     ),
     # sweeps
