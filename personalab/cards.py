@@ -350,7 +350,7 @@ def _content(source: Path | str | bytes, name: str) -> bytes:
             with Path(source).open("rb") as file:
                 content = file.read(FILE_BYTES_MAX + 1)
         except OSError as error:
-            raise CardError(name, f"cannot be read: {error.strerror or error}") from error
+            raise CardError(name, f"cannot be read: {error.strerror or error}; check the path") from error
         except ValueError as error:  # a NUL in the path
             raise CardError(repr(name), "is not a path") from error
     if not content:

@@ -105,6 +105,14 @@ class Endpoint:
         self._tally.paid(wire.usage, self.price(model))
         return wire
 
+    async def list_models(self) -> tuple[str, ...]:
+        """Names of the models that it says it has.
+
+        Raises:
+            ProviderError: of the kind that says what happened; many endpoints have no such list.
+        """
+        return await self._connected().models()
+
     def dialect(self, model: str) -> Dialect:
         """What is known of the wording a model takes here."""
         return self._dialects.get(model, Dialect())
@@ -116,13 +124,15 @@ class Endpoint:
             RequestRefused: the refusal, if it is not about wording.
         """
         if is_about_pictures(refusal, request):
-            raise ImagesUnsupported(
-                f"model {refusal.model!r} takes no images ({refusal}); use a model with vision for stage "
-                f"{request.stage}, or start from a text description",
+            blind = ImagesUnsupported(
+                f"model {refusal.model!r} takes no images ({refusal.endpoint}: {refusal.said}); use a model with vision for "
+                f"stage {request.stage}, or start from a text (--description)",
                 endpoint=refusal.endpoint,
                 model=refusal.model,
                 status=refusal.status,
-            ) from None
+            )
+            blind.said = refusal.said
+            raise blind from None
         lesson = dialect.learn(refusal, request)
         if lesson is None:
             raise refusal
@@ -185,7 +195,8 @@ def _model(settings: Address, offline: bool) -> str:
         return model
     if settings.model is None:
         raise ConfigError(
-            "which model? set PERSONALAB_MODEL or give model=…: an endpoint is set, but no model"
+            "which model? an endpoint is set, but no model: set PERSONALAB_MODEL or give model=… (personalab check names "
+            "those that are there)"
         )
     return settings.model
 

@@ -95,7 +95,9 @@ class NotRecorded(PersonalabError):
     """Under replay, a request whose reply is not in the cache. `stage` is its label."""
 
     def __init__(self, stage: str, why: str) -> None:
-        super().__init__(f"stage {stage}: replay never sends, and this is {why}")
+        super().__init__(
+            f"stage {stage}: replay never sends, and this is {why}; cache='use' pays for what is missing"
+        )
         self.stage = stage
 
 

@@ -22,7 +22,8 @@ from pydantic import ValidationError
 
 from personalab.config import load_settings
 from personalab.decks import Deck, cell, conditions_differ
-from personalab.errors import ConfigError, OutputError
+from personalab.errors import ConfigError
+from personalab.files import cannot_write
 from personalab.pairs import PairSitting, pairs_of
 from personalab.reviews import Judgement, ReviewFile, review_path, written_rows
 from personalab.sittings import Act, Ask, Sitting, TweetSitting, portrait
@@ -214,7 +215,7 @@ def _opened(name: str, rater: str | None, folder: Path | str | None) -> ReviewFi
     try:
         path.touch()
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}; choose another folder") from error
+        raise cannot_write(path, error) from error
     return file
 
 

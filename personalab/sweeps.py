@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from filelock import FileLock, Timeout
 
 from personalab.errors import ConfigError, OutputError
+from personalab.files import cannot_write
 from personalab.meters import known_total
 from personalab.names import slug
 from personalab.notebooks import Notebook, read_notebook
@@ -342,9 +343,7 @@ def _alone(folder: Path) -> Iterator[None]:
             f"sweep {folder} is being run by another process: wait for it, or give another --name"
         ) from None
     except OSError as error:
-        raise OutputError(
-            f"cannot write {folder}: {error.strerror}; free space or choose another folder"
-        ) from None
+        raise cannot_write(folder, error) from None
     try:
         yield
     finally:
