@@ -31,6 +31,8 @@ LAYERS = [
         "allowance",
         "pace",
         "forked_kernels",
+        "cluster_places",
+        "place_book",
     ],
     [
         "agreement",
@@ -47,7 +49,17 @@ LAYERS = [
         "meters",
         "notebook_engines",
     ],
-    ["estimates", "quotas", "windows", "credentials", "recording", "notebooks", "reviews", "predictors"],
+    [
+        "estimates",
+        "quotas",
+        "windows",
+        "credentials",
+        "recording",
+        "notebooks",
+        "reviews",
+        "predictors",
+        "stores",
+    ],
     [
         "replies",
         "prompts",
@@ -100,9 +112,9 @@ LAYERS = [
         "pairs",
         "browser",
     ],
-    ["fleet", "review"],
-    ["card_checks", "cards", "pool", "stages"],
-    ["personas", "views", "contrasts", "cache_folder", "embeddings"],
+    ["fleet", "review", "trial_stores"],
+    ["card_checks", "cards", "pool", "stages", "cluster_plugins"],
+    ["personas", "views", "contrasts", "cache_folder", "embeddings", "clusters"],
     ["calendars", "runs", "progress", "comparison_views"],
     ["sweep_progress", "comparison", "batches", "tweets", "calendar_files", "judge"],
     ["pipeline", "planner", "tweet_files"],
@@ -203,8 +215,10 @@ def test_one_list_of_dependencies() -> None:
     conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     assert [part for part in conda if isinstance(part, str)] == [f"python{project['requires-python']}", "pip"]
     assert conda[-1] == {"pip": ["-e .[all]"]}
-    assert set(project["optional-dependencies"]) == {"notebook", "prices", "test", "all"}
-    assert project["optional-dependencies"]["all"] == ["personalab[notebook,prices,test]"]
+    assert set(project["optional-dependencies"]) == {
+        "notebook", "prices", "cluster", "test", "all",
+    }  # fmt: skip
+    assert project["optional-dependencies"]["all"] == ["personalab[notebook,prices,cluster,test]"]
 
 
 def test_everything_imported_is_declared() -> None:
