@@ -12,7 +12,7 @@ import itertools
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +108,7 @@ class TrialKeeper(WorkerPlugin):
             self._stop(key)
 
     @contextlib.contextmanager
-    def under_way(self, key: Any, task: Task) -> Any:
+    def under_way(self, key: Any, task: Task) -> Iterator[None]:
         """Holds a trial where it can be stopped."""
         self._running[key] = task
         try:
@@ -143,7 +143,7 @@ class TrialKeeper(WorkerPlugin):
             line.write(b"g")
 
 
-def keep(run: Any, task: Task) -> Trial:
+def keep(run: Callable[[Task], Trial], task: Task) -> Trial:
     """Run a trial in the worker whose task this is."""
     worker = get_worker()
     keeper = worker.plugins.get(TrialKeeper.name)

@@ -26,8 +26,7 @@ from personalab.trial_stores import give_up, stored_trial
 from personalab.trials import TRIAL_FILE, Trial
 
 if TYPE_CHECKING:
-    from distributed import Client, Scheduler
-    from distributed import Future as Remote
+    from distributed import Scheduler
 
 _CONNECT_SECONDS = 15.0
 _PACKAGE = "personalab"
@@ -83,7 +82,7 @@ class Cluster(Executor):
         self.address = address
         self._client = _connected(address)
         self._token = uuid.uuid4().hex
-        self._futures: dict[str, tuple[Future[Trial], Remote]] = {}
+        self._futures: dict[str, Future[Trial]] = {}
         self._wanted: Surroundings | None = None
         self._lock = threading.Lock()
         try:
@@ -149,7 +148,7 @@ class Cluster(Executor):
             pure=False,
         )
         with self._lock:
-            self._futures[name] = future, remote
+            self._futures[name] = future
         future.add_done_callback(lambda ended: remote.cancel() if ended.cancelled() else None)
         remote.add_done_callback(lambda ended: self._settle(task, future, ended))
         return future
@@ -185,11 +184,11 @@ class Cluster(Executor):
     def _heard(self, event: tuple[float, dict[str, str]]) -> None:
         """A worker has begun a trial, for the first time or again."""
         with self._lock:
-            future, _ = self._futures[event[1][_BEGAN]]
+            future = self._futures[event[1][_BEGAN]]
             if not future.done() and not future.running():
                 future.set_running_or_notify_cancel()
 
-    def _settle(self, task: Task, future: Future[Trial], remote: Remote) -> None:
+    def _settle(self, task: Task, future: Future[Trial], remote: Any) -> None:
         from distributed import KilledWorker
 
         outcome: Trial | BaseException
@@ -295,13 +294,15 @@ def _claim(sweep: str, client: str, dask_scheduler: Scheduler) -> bool:
     return keeper.claim(sweep, client)
 
 
-def _connected(address: str) -> Client:
+def _connected(address: str) -> Any:
+    """Dask's client, which has no types."""
     try:
         from distributed import Client
     except ImportError:
         raise ConfigError("a cluster needs Dask: pip install 'personalab[cluster]'") from None
     try:
-        return Client(address, timeout=_CONNECT_SECONDS, set_as_default=False, name=_PACKAGE)
+        client: Any = Client
+        return client(address, timeout=_CONNECT_SECONDS, set_as_default=False, name=_PACKAGE)
     except (OSError, ValueError, TimeoutError) as error:
         said = " ".join(str(error).split())
         raise ConfigError(

@@ -96,7 +96,11 @@ class Machines:
         command = [sys.executable, "-m", f"distributed.cli.dask_{kind}", "--scheduler-file", str(self._file)]
         with (self._folder / "log.txt").open("ab") as log:
             return subprocess.Popen(
-                [*command, *arguments], env=self._environment | environment, cwd=self._folder, stdout=log, stderr=log
+                [*command, *arguments],
+                env=self._environment | environment,
+                cwd=self._folder,
+                stdout=log,
+                stderr=log,
             )
 
 
@@ -199,7 +203,9 @@ def test_three_machines_one_killed(machines: Machines, server: OfflineServer, tm
 
 def test_the_runner_is_interrupted_and_killed(machines: Machines, tmp_path: Path) -> None:
     """Either way the kernels on the workers end, nobody holds the sweep, and it goes on from there."""
-    notebook = write_notebook(tmp_path / "some.ipynb", "n = 0", PID, f"if n > 1:\n    {WAITS.replace(chr(10), chr(10) + '    ')}")
+    notebook = write_notebook(
+        tmp_path / "some.ipynb", "n = 0", PID, f"if n > 1:\n    {WAITS.replace(chr(10), chr(10) + '    ')}"
+    )
     arguments = (str(notebook), "-g", "n=1,2,3,4,5,6,7,8")
     first = started(machines.address, *arguments)
     wait_until(lambda: len(kernels(tmp_path)) >= 3 and "done" in set(collect("some")["status"]))
@@ -228,7 +234,9 @@ def test_results_in_an_object_store(
     """A sweep that shares no folder with its workers: its results are at the URL, collected and resumed from there."""
     for name, value in store.items():
         monkeypatch.setenv(name, value)
-    cells = "from personalab.recording import record\nrecord('square', n * n)\nprint('here', n)\nassert n != 2"
+    cells = (
+        "from personalab.recording import record\nrecord('square', n * n)\nprint('here', n)\nassert n != 2"
+    )
     notebook = write_notebook(tmp_path / "some.ipynb", "n = 0", cells)
     done = sweep(notebook, {"n": [1, 2, 3]}, scheduler=machines.address, out="s3://bucket/sweeps")
     assert states(done) == ["done", "failed", "done"]
@@ -250,14 +258,20 @@ def test_workers_that_cannot(machines: Machines, tmp_path: Path, monkeypatch: py
     """Another version, no key: an error that names the worker, before anything runs."""
     notebook = write_notebook(tmp_path / "some.ipynb", "n = 0", PID)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-MARKER-12345")
-    with pytest.raises(ConfigError, match=r"^worker tcp://127.0.0.1:\d+: it has no OPENAI_API_KEY.*do not travel"):
+    with pytest.raises(
+        ConfigError, match=r"^worker tcp://127.0.0.1:\d+: it has no OPENAI_API_KEY.*do not travel"
+    ):
         sweep(notebook, {"n": [1]}, scheduler=machines.address)
     monkeypatch.delenv("OPENAI_API_KEY")
     (tmp_path / "other" / "personalab-9.9.dist-info").mkdir(parents=True)
-    (tmp_path / "other" / "personalab-9.9.dist-info" / "METADATA").write_text("Name: personalab\nVersion: 9.9\n")
+    (tmp_path / "other" / "personalab-9.9.dist-info" / "METADATA").write_text(
+        "Name: personalab\nVersion: 9.9\n"
+    )
     machines.grow("other", PYTHONPATH=str(tmp_path / "other"))
     try:
-        with pytest.raises(ConfigError, match=r"worker tcp://127.0.0.1:\d+ has personalab 9.9, and this machine"):
+        with pytest.raises(
+            ConfigError, match=r"worker tcp://127.0.0.1:\d+ has personalab 9.9, and this machine"
+        ):
             sweep(notebook, {"n": [1]}, scheduler=machines.address)
     finally:
         machines.kill("other")
@@ -269,9 +283,9 @@ def test_nobody_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A scheduler that does not answer, a folder that a worker does not see, jobs beside a cluster: one line each."""
     monkeypatch.setattr(clusters, "_CONNECT_SECONDS", 0.5)
     notebook = write_notebook(tmp_path / "some.ipynb", "n = 0")
-    with pytest.raises(ConfigError, match="no Dask scheduler answers at tcp://127.0.0.1:1: start one"):
+    with pytest.raises(ConfigError, match=r"no Dask scheduler answers at tcp://127.0.0.1:1: start one"):
         sweep(notebook, scheduler="tcp://127.0.0.1:1")
     with pytest.raises(ConfigError, match="leave out --jobs"):
         sweep(notebook, scheduler="tcp://127.0.0.1:1", jobs=2)
-    with pytest.raises(OutputError, match="does not see .*; give --out"):
+    with pytest.raises(OutputError, match=r"does not see .*; give --out"):
         _look(tmp_path, tmp_path / ".seen", tmp_path, None)
