@@ -137,7 +137,7 @@ class Cluster(Executor):
         """Send a task to the workers. `function` takes one `Task`; another worker runs it again if its worker dies."""
         (task,) = arguments
         name = task.trial.name
-        future: Future[Trial] = Future()
+        future = self._futures[name] = Future()
         remote = self._client.submit(
             _run,
             function,
@@ -147,9 +147,7 @@ class Cluster(Executor):
             key=(f"{_PACKAGE}-{self._token}", name),
             pure=False,
         )
-        with self._lock:
-            self._futures[name] = future
-        future.add_done_callback(lambda ended: remote.cancel() if ended.cancelled() else None)
+        future.add_done_callback(lambda ended: _forget(ended, remote))
         remote.add_done_callback(lambda ended: self._settle(task, future, ended))
         return future
 
@@ -314,6 +312,12 @@ def _asked(ask: Callable[[], Any]) -> Any:
     with suppress(PackageNotFoundError):
         return ask()
     return PackageNotFoundError()
+
+
+def _forget(future: Future[Trial], remote: Any) -> None:
+    if future.cancelled():
+        future.set_running_or_notify_cancel()  # or whoever waits for it is not told
+        remote.cancel()
 
 
 def _note(text: str) -> None:

@@ -10,9 +10,9 @@ import tempfile
 from pathlib import Path
 
 from personalab.recording import RECORDED, recorded_files
-from personalab.stores import Place, Store, local_copy, write_below
+from personalab.stores import Place, Store, write_below
 from personalab.trial_runs import Task, begun, load_engine, run_trial
-from personalab.trials import EXECUTED, LOG, TRIAL_FILE, Trial, load_trial, save_trial
+from personalab.trials import EXECUTED, LOG, TRIAL_FILE, Trial, load_trial, parse_trial, save_trial
 
 
 def run_task(task: Task) -> Trial:
@@ -50,8 +50,10 @@ def stored_trial(place: Place) -> Trial | None:
     Raises:
         OutputError: the place cannot be read.
     """
-    with local_copy(place, TRIAL_FILE) as folder:
-        return load_trial(folder) if (folder / TRIAL_FILE).exists() else None
+    if isinstance(place, Path):
+        return load_trial(place) if (place / TRIAL_FILE).exists() else None
+    found = Store(place).read([TRIAL_FILE])
+    return parse_trial(found[TRIAL_FILE], place) if found else None
 
 
 def give_up(task: Task, why: str) -> Trial:

@@ -79,12 +79,22 @@ def load_trial(folder: Path) -> Trial:
     """
     path = folder / TRIAL_FILE
     try:
-        return Trial.model_validate_json(path.read_bytes())
+        return parse_trial(path.read_bytes(), path)
     except OSError as error:
         raise OutputError(f"trial {path}: cannot be read: {error.strerror}") from None
+
+
+def parse_trial(content: bytes, place: Place) -> Trial:
+    """A trial from what its file holds.
+
+    Raises:
+        OutputError: it is no trial's file.
+    """
+    try:
+        return Trial.model_validate_json(content)
     except ValidationError as error:
         raise OutputError(
-            f"trial {path}: {explain(error)}; delete its folder and run the sweep again"
+            f"trial {place}: {explain(error)}; delete its folder and run the sweep again"
         ) from None
 
 

@@ -20,6 +20,7 @@ from personalab.clusters import _look
 from personalab.errors import ConfigError, OutputError
 from personalab.offline.faults import parse_faults
 from personalab.offline.server import OfflineServer
+from personalab.stores import Store
 from personalab.sweep_reports import report
 from personalab.sweeps import Sweep, collect, sweep
 
@@ -188,7 +189,7 @@ def test_three_machines_one_killed(machines: Machines, server: OfflineServer, tm
     said, errors = running.communicate(timeout=100)
     assert running.returncode == 1, errors
     assert "9 of 10 trials done · 1 failed" in said
-    assert "ValueError: no fives (in cell [5])" in errors
+    assert "ValueError: no fives (in cell [6])" in errors
     frame = collect("some").set_index("n")
     assert sorted(frame.index) == list(range(1, 11))
     assert list(frame.index[frame["status"] == "failed"]) == [5]
@@ -243,13 +244,13 @@ def test_results_in_an_object_store(
     frame = collect("s3://bucket/sweeps/some").set_index("n")
     assert frame["square"].to_dict() == {1: 1, 2: 4, 3: 9}
     assert report("s3://bucket/sweeps/some") == "s3://bucket/sweeps/some/report.html"
-    import fsspec
-
-    (failed,) = fsspec.filesystem("s3").glob("bucket/sweeps/some/n-2-*")
-    files = fsspec.filesystem("s3").cat(f"{failed}/**")
-    assert {name.rsplit("/", 1)[1] for name in files} >= {"executed.ipynb", "log.txt", "trial.json"}
-    assert b"here 2" in files[f"{failed}/log.txt"]
-    assert b"AssertionError" in files[f"{failed}/executed.ipynb"]
+    found = Store("s3://bucket/sweeps/some")
+    files = found.read(found.find("n-2-*/*"))
+    log, notebook_run = (
+        next(files[name] for name in files if name.endswith(end)) for end in (".txt", ".ipynb")
+    )
+    assert b"here 2" in log
+    assert b"AssertionError" in notebook_run
     assert sweep(notebook, {"n": [1, 2, 3]}, scheduler=machines.address, out="s3://bucket/sweeps").ran == 0
     assert not (tmp_path / "outputs").exists()
 
