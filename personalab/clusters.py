@@ -6,12 +6,13 @@ results belong. Keys do not travel: they are the workers' environment.
 
 from __future__ import annotations
 
+import logging
 import platform
 import threading
 import uuid
 import warnings
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import CancelledError, Executor, Future
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -85,6 +86,7 @@ class Cluster(Executor):
         self._futures: dict[str, Future[Trial]] = {}
         self._wanted: Surroundings | None = None
         self._lock = threading.Lock()
+        self._lost = False
         try:
             self._check_versions()
             self._install()
@@ -153,7 +155,8 @@ class Cluster(Executor):
 
     def stop(self, sweep: Place) -> None:
         """End the kernels of a sweep on all workers; each trial becomes `interrupted`."""
-        self._client.run(stop_trials, sweep, on_error="ignore")
+        if not self._lost:  # else its workers end them by themselves
+            self._client.run(stop_trials, sweep, on_error="ignore")
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Leave the cluster, and let it forget what was asked."""
@@ -198,8 +201,13 @@ class Cluster(Executor):
             )
         except PersonalabError as error:
             outcome = error
+        except CancelledError:
+            self._lost = not future.cancelled()
+            outcome = ClusterError(
+                f"the scheduler at {self.address} is gone: start it, and run the sweep again"
+            )
         except BaseException as error:  # noqa: BLE001  handed on to whoever waits
-            outcome = ClusterError(f"the cluster at {self.address} was lost: {error}; run the sweep again")
+            outcome = ClusterError(f"a worker failed with {type(error).__name__}: {error}; its log says more")
         with self._lock:
             if future.done():
                 return
@@ -298,6 +306,8 @@ def _connected(address: str) -> Any:
         from distributed import Client
     except ImportError:
         raise ConfigError("a cluster needs Dask: pip install 'personalab[cluster]'") from None
+    # Where its connection ends Dask tells so at length, across the table; what follows from it is said in a line.
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     try:
         client: Any = Client
         return client(address, timeout=_CONNECT_SECONDS, set_as_default=False, name=_PACKAGE)

@@ -16,8 +16,9 @@ from conftest import VARIABLES
 from sample_notebooks import write_notebook
 
 from personalab import clusters
-from personalab.clusters import _look
+from personalab.clusters import Surroundings, _look, difference
 from personalab.errors import ConfigError, OutputError
+from personalab.forked_kernels import can_fork
 from personalab.offline.faults import parse_faults
 from personalab.offline.server import OfflineServer
 from personalab.stores import Store
@@ -45,9 +46,10 @@ def alive(pid: int) -> bool:
         return False
 
 
-def kernels(folder: Path) -> list[int]:
-    """The kernels that said who they are, and still live."""
-    return [int(path.name) for path in (folder / "pids").glob("*") if alive(int(path.name))]
+def kernels(folder: Path, worker: str = "") -> list[int]:
+    """The kernels, of one worker or of all, that said who they are and still live."""
+    pids = [path for path in (folder / "pids").glob("*") if worker in path.read_text()]
+    return [int(path.name) for path in pids if alive(int(path.name))]
 
 
 class Machines:
@@ -56,7 +58,7 @@ class Machines:
     def __init__(self, folder: Path, **environment: str) -> None:
         self._folder = folder
         plain = {name: value for name, value in os.environ.items() if name not in VARIABLES}
-        self._environment = plain | {"DASK_DISTRIBUTED__ADMIN__LOW_LEVEL_LOG_LENGTH": "0"} | environment
+        self._environment = plain | {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1"} | environment
         self.workers: dict[str, subprocess.Popen[bytes]] = {}
         self._file = folder / "scheduler.json"
         self._scheduler = self._process("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
@@ -159,7 +161,11 @@ def started(address: str, *arguments: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-PID = "import os, pathlib; pathlib.Path('pids').mkdir(exist_ok=True); pathlib.Path('pids', str(os.getpid())).touch()"
+PID = """
+import os, pathlib
+pathlib.Path("pids").mkdir(exist_ok=True)
+pathlib.Path("pids", str(os.getpid())).write_text(os.environ["PERSONALAB_OUTPUTS"])
+"""
 WAITS = "import pathlib, time\nwhile not pathlib.Path('go').exists(): time.sleep(0.02)"
 SENDS = """
 import asyncio
@@ -182,9 +188,9 @@ def test_three_machines_one_killed(machines: Machines, server: OfflineServer, tm
     )
     grid = f"n={','.join(map(str, range(1, 11)))}"
     running = started(machines.address, str(notebook), "-g", grid)
-    wait_until(lambda: len(kernels(tmp_path)) == 6)
+    wait_until(lambda: kernels(tmp_path, "/two/") and server.ledger.in_flight == LIMIT)
     machines.kill("two")
-    wait_until(lambda: len(kernels(tmp_path)) == 4)
+    wait_until(lambda: not kernels(tmp_path, "/two/"))
     (tmp_path / "go").touch()
     said, errors = running.communicate(timeout=100)
     assert running.returncode == 1, errors
@@ -255,6 +261,28 @@ def test_results_in_an_object_store(
     assert not (tmp_path / "outputs").exists()
 
 
+PAYS = """
+from personalab import LLMPool, run
+from personalab.records import Message, Request
+run(LLMPool(cache_dir=cache).send(Request(stage="x", messages=(Message(role="user", text="the same"),))))
+"""
+
+
+def test_paid_once_where_the_cache_is_shared(
+    machines: Machines, server: OfflineServer, tmp_path: Path
+) -> None:
+    """The same request of all machines at once is sent once, if they share a folder that can be locked."""
+    before = server.ledger.received
+    notebook = write_notebook(tmp_path / "some.ipynb", "n = 0\ncache = ''", PAYS)
+    done = sweep(
+        notebook, {"n": [1, 2, 3, 4]}, {"cache": str(tmp_path / "cache")}, scheduler=machines.address
+    )
+    assert states(done) == ["done"] * 4
+    assert server.ledger.received == before + 1
+    assert done.counts is not None
+    assert done.counts.sent == 1
+
+
 def test_workers_that_cannot(machines: Machines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another version, no key: an error that names the worker, before anything runs."""
     notebook = write_notebook(tmp_path / "some.ipynb", "n = 0", PID)
@@ -278,6 +306,42 @@ def test_workers_that_cannot(machines: Machines, tmp_path: Path, monkeypatch: py
         machines.kill("other")
     assert not (tmp_path / "pids").exists()
     assert not list(tmp_path.glob("outputs/sweeps/*/*/trial.json"))
+
+
+KILLS = """
+import os, pathlib, signal
+parent = os.getppid()  # the warm parent, whose own parent is the worker
+stat = pathlib.Path(f"/proc/{parent}/stat").read_text()
+os.kill(int(stat.rsplit(")", 1)[1].split()[1]), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(not can_fork(), reason="it finds its worker by forked kernels")
+def test_a_trial_that_kills_its_workers(machines: Machines, tmp_path: Path) -> None:
+    """The last of these tests, as no worker is left: a trial that killed two of them is a failed row."""
+    notebook = write_notebook(tmp_path / "some.ipynb", "n = 0", KILLS)
+    done = sweep(notebook, {"n": [1]}, scheduler=machines.address)
+    assert [trial.error for trial in done.trials] == ["2 workers died while they ran it; see their logs"]
+    assert list(collect("some")["status"]) == ["failed"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"version": "9.9"}, "has personalab 9.9"),
+        ({"has_key": False}, "no OPENAI_API_KEY"),
+        ({"model": None}, "PERSONALAB_MODEL is not set, and elsewhere 'm'"),
+        ({"max_concurrent": 5}, "MAX_CONCURRENT is 5, and elsewhere 3"),
+    ],
+)
+def test_what_differs_is_said(changed: dict[str, Any], said: str) -> None:
+    """In one line, with the variable."""
+    wanted = Surroundings(
+        version="0.1", has_key=True, api_base=None, model="m", max_concurrent=3, requests_per_minute=None,
+        tokens_per_minute=None,
+    )  # fmt: skip
+    assert difference(wanted, wanted) is None
+    assert said in str(difference(wanted.model_copy(update=changed), wanted))
 
 
 def test_nobody_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
