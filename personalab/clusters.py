@@ -331,7 +331,7 @@ def _forget(future: Future[Trial], remote: Any) -> None:
 
 
 def _note(text: str) -> None:
-    warnings.warn(text, ClusterNote, stacklevel=6)
+    warnings.warn(text, ClusterNote, stacklevel=7)
 
 
 def _said(value: object) -> str:
