@@ -113,11 +113,12 @@ class Cluster(Executor):
         finally:
             if mark:
                 mark.unlink(missing_ok=True)
+        here = surroundings()
         if not found:
+            self._wanted = None if here.offline else here
             _note(f"no workers at {self.address} yet: they are looked at when they come")
             return
         seen = {worker: each for worker, each in found.items() if not isinstance(each, BaseException)}
-        here = surroundings()
         self._wanted = next((each.surroundings for each in seen.values()), here) if here.offline else here
         for worker, each in found.items():
             if isinstance(each, PersonalabError):
@@ -249,7 +250,9 @@ def _run(function: Callable[[Task], Trial], task: Task, wanted: Surroundings | N
     from personalab.cluster_plugins import keep
 
     worker = get_worker()
-    if wanted is not None and (problem := difference(surroundings(), wanted)):
+    here = surroundings()
+    wanted = wanted or here.model_copy(update={"version": task.trial.package_version})
+    if problem := difference(here, wanted):
         raise ClusterError(f"worker {worker.address}: {problem}")
     worker.log_event(topic, {_BEGAN: task.trial.name})
     there = stored_trial(task.folder)
