@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -16,14 +17,15 @@ from conftest import VARIABLES
 from sample_notebooks import write_notebook
 
 from personalab import clusters
-from personalab.clusters import Surroundings, _look, difference
+from personalab.clusters import Surroundings, _look, difference, surroundings
 from personalab.errors import ConfigError, OutputError
 from personalab.forked_kernels import can_fork
 from personalab.offline.faults import parse_faults
 from personalab.offline.server import OfflineServer
 from personalab.stores import Store
 from personalab.sweep_reports import report
-from personalab.sweeps import Sweep, collect, sweep
+from personalab.sweeps import Sweep, collect, plan_sweep, sweep
+from personalab.trial_runs import Task
 
 pytestmark = pytest.mark.slow
 WAIT_SECONDS = 60.0
@@ -342,6 +344,18 @@ def test_what_differs_is_said(changed: dict[str, Any], said: str) -> None:
     )  # fmt: skip
     assert difference(wanted, wanted) is None
     assert said in str(difference(wanted.model_copy(update=changed), wanted))
+
+
+def test_keys_do_not_travel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What goes to the cluster says that there is a key, and not which."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-MARKER-12345")
+    monkeypatch.setenv("PERSONALAB_MODEL", "m")
+    plan = plan_sweep(write_notebook(tmp_path / "some.ipynb", "n = 0"), {"n": [1]})
+    task = Task(
+        trial=plan.planned[0].trial, sweep=plan.folder, folder=plan.folder / "1", notebook=plan.notebook
+    )
+    assert surroundings().has_key
+    assert b"MARKER" not in pickle.dumps((task, surroundings()))
 
 
 def test_nobody_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

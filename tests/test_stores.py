@@ -11,6 +11,7 @@ from sample_notebooks import write_notebook
 from personalab.errors import ConfigError, OutputError
 from personalab.stores import Store, below, local_copy, name_of, place_of
 from personalab.sweeps import collect, plan_sweep, sweep
+from personalab.trials import load_trial
 
 
 def test_what_is_a_folder(tmp_path: Path) -> None:
@@ -92,3 +93,14 @@ def test_a_sweep_by_url(tmp_path: Path, url: str) -> None:
     assert not list(tmp_path.glob("outputs/sweeps/*"))
     with pytest.raises(ConfigError, match=f"no trials at {out}/none"):
         collect(f"{out}/none")
+
+
+@pytest.mark.slow
+def test_who_was_taken_for_dead_writes_nothing(tmp_path: Path) -> None:
+    """Another machine that runs the trial has begun anew: what it writes is not written over."""
+    takes_over = "import os, shutil\nshutil.rmtree(os.environ['PERSONALAB_TRIAL'])"
+    notebook = write_notebook(tmp_path / "some.ipynb", "n = 0", takes_over)
+    done = sweep(notebook, {"n": [1]})
+    folder = Path(done.folder) / done.trials[0].name
+    assert load_trial(folder).status == "running"
+    assert not (folder / "executed.ipynb").exists()
