@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from personalab.config import load_settings
 from personalab.errors import ClusterError, ConfigError, OutputError, PersonalabError
+from personalab.notebooks import Notebook
 from personalab.records import Record
 from personalab.stores import Place, Store
 from personalab.trial_runs import Task, load_engine, stop_trials
@@ -119,7 +120,8 @@ class Cluster(Executor):
             _note(f"no workers at {self.address} yet: they are looked at when they come")
             return
         seen = {worker: each for worker, each in found.items() if not isinstance(each, BaseException)}
-        self._wanted = next((each.surroundings for each in seen.values()), here) if here.offline else here
+        there = sorted((each.surroundings for each in seen.values()), key=lambda each: each.has_key)
+        self._wanted = there[-1] if here.offline and there else here
         for worker, each in found.items():
             if isinstance(each, PersonalabError):
                 raise ConfigError(f"worker {worker}: {each}")
@@ -157,7 +159,8 @@ class Cluster(Executor):
     def stop(self, sweep: Place) -> None:
         """End the kernels of a sweep on all workers; each trial becomes `interrupted`."""
         if not self._lost:  # else its workers end them by themselves
-            self._client.run(stop_trials, sweep, on_error="ignore")
+            with suppress(OSError):  # it is lost in this moment
+                self._client.run(stop_trials, sweep, on_error="ignore")
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Leave the cluster, and let it forget what was asked."""
@@ -191,15 +194,10 @@ class Cluster(Executor):
                 future.set_running_or_notify_cancel()
 
     def _settle(self, task: Task, future: Future[Trial], remote: Any) -> None:
-        from distributed import KilledWorker
-
+        """Hand on how a task has ended."""
         outcome: Trial | BaseException
         try:
-            outcome = remote.result()
-        except KilledWorker as error:
-            outcome = give_up(
-                task, f"{error.allowed_failures + 1} workers died while they ran it; see their logs"
-            )
+            outcome = _trial_of(remote, task)
         except PersonalabError as error:
             outcome = error
         except CancelledError:
@@ -216,6 +214,18 @@ class Cluster(Executor):
                 future.set_exception(outcome)
             else:
                 future.set_result(outcome)
+
+
+def _trial_of(remote: Any, task: Task) -> Trial:
+    """What became of a trial. One that killed too many workers is a failed one."""
+    from distributed import KilledWorker
+
+    try:
+        trial: Trial = remote.result()
+        return trial
+    except KilledWorker as error:
+        deaths = error.allowed_failures + 1
+        return give_up(task, f"{deaths} workers died while they ran it; see their logs")
 
 
 def surroundings() -> Surroundings:
@@ -258,7 +268,7 @@ def _run(function: Callable[[Task], Trial], task: Task, wanted: Surroundings | N
     there = stored_trial(task.folder)
     if there is not None and there.status == "done" and _same(there, task.trial):
         return there
-    return keep(function, task.model_copy(update={"notebook": _at_home(task)}))
+    return keep(function, task.model_copy(update={"notebook": _at_home(task.notebook)}))
 
 
 def _same(there: Trial, planned: Trial) -> bool:
@@ -268,14 +278,11 @@ def _same(there: Trial, planned: Trial) -> bool:
     )
 
 
-def _at_home(task: Task) -> Any:
+def _at_home(notebook: Notebook) -> Notebook:
     """The notebook in its own folder, where this worker has it; else in the worker's."""
-    path = task.notebook.path
-    return (
-        task.notebook
-        if path.parent.is_dir()
-        else task.notebook.model_copy(update={"path": Path.cwd() / path.name})
-    )
+    if notebook.path.parent.is_dir():
+        return notebook
+    return notebook.model_copy(update={"path": Path.cwd() / notebook.path.name})
 
 
 def _look(sweep: Place, mark: Path | None, folder: Path, engine: str | None) -> Seen:

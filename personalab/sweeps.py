@@ -204,6 +204,8 @@ def plan_sweep(
     read = notebook if isinstance(notebook, Notebook) else read_notebook(notebook)
     every = points(read, grid, parameters or {})
     folder = below(place_of(out) if out else sweeps_folder(), slug(name or read.name))
+    if isinstance(folder, Path):
+        folder = folder.absolute()  # a worker of a cluster may stand elsewhere
     varied = varied_names(every)
     stored = _stored(folder)
     planned = tuple(

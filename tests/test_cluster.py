@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,14 +18,14 @@ from conftest import VARIABLES
 from sample_notebooks import write_notebook
 
 from personalab import clusters
-from personalab.clusters import Surroundings, _look, difference, surroundings
+from personalab.clusters import Cluster, ClusterNote, Surroundings, _look, difference, surroundings
 from personalab.errors import ConfigError, OutputError
 from personalab.forked_kernels import can_fork
 from personalab.offline.faults import parse_faults
 from personalab.offline.server import OfflineServer
 from personalab.stores import Store
 from personalab.sweep_reports import report
-from personalab.sweeps import Sweep, collect, plan_sweep, sweep
+from personalab.sweeps import Sweep, collect, plan_sweep, run_plan, sweep
 from personalab.trial_runs import Task
 
 pytestmark = pytest.mark.slow
@@ -58,7 +59,7 @@ class Machines:
     """A scheduler and workers, each a process that knows nothing of the others' folders."""
 
     def __init__(self, folder: Path, **environment: str) -> None:
-        self._folder = folder
+        self.folder = folder
         plain = {name: value for name, value in os.environ.items() if name not in VARIABLES}
         self._environment = plain | {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1"} | environment
         self.workers: dict[str, subprocess.Popen[bytes]] = {}
@@ -77,7 +78,7 @@ class Machines:
     def grow(self, *names: str, **environment: str) -> None:
         """Start workers, and wait until they are there."""
         for name in names:
-            home = self._folder / name
+            home = self.folder / name
             own = {"XDG_CACHE_HOME": str(home / "home"), "PERSONALAB_OUTPUTS": str(home / "outputs")}
             self.workers[name] = self._process(
                 "worker", "--no-nanny", "--nthreads", "2", "--name", name, "--local-directory", str(home),
@@ -99,11 +100,11 @@ class Machines:
 
     def _process(self, kind: str, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", f"distributed.cli.dask_{kind}", "--scheduler-file", str(self._file)]
-        with (self._folder / "log.txt").open("ab") as log:
+        with (self.folder / "log.txt").open("ab") as log:
             return subprocess.Popen(
                 [*command, *arguments],
                 env=self._environment | environment,
-                cwd=self._folder,
+                cwd=self.folder,
                 stdout=log,
                 stderr=log,
             )
@@ -237,6 +238,22 @@ def test_the_runner_is_interrupted_and_killed(machines: Machines, tmp_path: Path
     assert done.ran == 7
 
 
+def test_one_runner_a_sweep_without_a_common_folder(machines: Machines) -> None:
+    """Two machines start the same sweep at a URL: the scheduler lets one, and the other when that one is gone."""
+    one, other = Cluster(machines.address), Cluster(machines.address)
+    try:
+        one.check("memory://sweeps/some", Path.cwd(), None)
+        one.check("memory://sweeps/some", Path.cwd(), None)
+        with pytest.raises(OutputError, match="is being run by another process"):
+            other.check("memory://sweeps/some", Path.cwd(), None)
+        other.check("memory://sweeps/another", Path.cwd(), None)
+        one.shutdown()
+        other.check("memory://sweeps/some", Path.cwd(), None)
+    finally:
+        one.shutdown()
+        other.shutdown()
+
+
 def test_results_in_an_object_store(
     machines: Machines, store: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -261,6 +278,23 @@ def test_results_in_an_object_store(
     assert b"AssertionError" in notebook_run
     assert sweep(notebook, {"n": [1, 2, 3]}, scheduler=machines.address, out="s3://bucket/sweeps").ran == 0
     assert not (tmp_path / "outputs").exists()
+
+
+def test_the_notebook_travels(
+    machines: Machines, store: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers that have neither the notebook nor its folder run it in their own, which is said."""
+    for name, value in store.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "mine").mkdir()
+    cells = "import os\nfrom personalab.recording import record\nrecord('where', os.getcwd())"
+    notebook = write_notebook(tmp_path / "mine" / "some.ipynb", "n = 0", cells)
+    plan = plan_sweep(notebook, {"n": [1]}, name="travels", out="s3://bucket/sweeps")
+    shutil.rmtree(tmp_path / "mine")
+    with pytest.warns(ClusterNote, match="workers have no .*/mine: kernels there work in the worker's own"):
+        done = run_plan(plan, scheduler=machines.address)
+    assert [trial.error for trial in done.trials] == [None]
+    assert list(done.frame()["where"]) == [str(machines.folder)]
 
 
 PAYS = """
