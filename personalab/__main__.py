@@ -6,8 +6,9 @@ import sys
 
 def main() -> int:
     """Load and run the command line; its exit code."""
-    # A bar in the terminal hides the cursor: whoever ends the command gets it back, as after Ctrl-C.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as a shell's background jobs have it
+        # A bar in the terminal hides the cursor: whoever ends the command gets it back, as after Ctrl-C.
+        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         from personalab import cli
 
