@@ -94,9 +94,12 @@ class Machines:
 
     def close(self) -> None:
         """End all of them."""
-        for process in (*self.workers.values(), self._scheduler):
-            process.kill()
+        for process in self.workers.values():
+            process.terminate()  # so that they clear up
+        for process in self.workers.values():
             process.wait()
+        self._scheduler.kill()
+        self._scheduler.wait()
 
     def _process(self, kind: str, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", f"distributed.cli.dask_{kind}", "--scheduler-file", str(self._file)]
