@@ -13,6 +13,7 @@ from typing import Literal
 
 from personalab import config
 from personalab.clients import load_client
+from personalab.cluster_places import ClusterPlaces, cluster_places
 from personalab.config import OFFLINE_MODEL, OPENAI_URL, Address
 from personalab.dialect import Dialect, is_about_pictures
 from personalab.errors import ConfigError, ImagesUnsupported, RequestRefused
@@ -38,7 +39,8 @@ class NotShared(UserWarning):
 
 
 GateScope = Literal["machine", "process"]
-"""Whose requests a limit counts: those of all processes of this machine, or of this one."""
+"""Whose requests a limit counts: those of all processes of this machine (in a trial on a cluster, of all its machines),
+or of this process."""
 
 
 class Endpoint:
@@ -68,7 +70,12 @@ class Endpoint:
         self._prices = dict(prices or {})
         self._transport = transport
         slots = self._slots(gate)
-        self.limits = Limits(settings.max_concurrent, slots, self._pace(shared=slots is not None))
+        self.limits = Limits(
+            settings.max_concurrent,
+            slots,
+            self._pace(shared=slots is not None),
+            cluster=self._cluster_places(gate),
+        )
         self._estimate = Estimate()
         self._dialects: dict[str, Dialect] = {}
         self._lock = threading.Lock()
@@ -173,6 +180,11 @@ class Endpoint:
     @property
     def _secret(self) -> str:
         return self._settings.api_key.get_secret_value() if self._settings.api_key else ""
+
+    def _cluster_places(self, gate: GateScope) -> ClusterPlaces | None:
+        if gate == "process" or self.offline:
+            return None
+        return cluster_places(self.provider, self._secret, self._settings.max_concurrent)
 
     def _slots(self, gate: GateScope) -> Slots | None:
         if gate == "process" or self.offline:  # each process has an embedded provider of its own

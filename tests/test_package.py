@@ -31,6 +31,8 @@ LAYERS = [
         "allowance",
         "pace",
         "forked_kernels",
+        "cluster_places",
+        "place_book",
     ],
     [
         "agreement",
@@ -59,6 +61,7 @@ LAYERS = [
         "reviews",
         "predictors",
         "connection_problems",
+        "stores",
     ],
     [
         "replies",
@@ -115,8 +118,8 @@ LAYERS = [
         "pairs",
         "browser",
     ],
-    ["fleet", "review"],
-    ["card_checks", "cards", "pool", "stages"],
+    ["fleet", "review", "trial_stores", "cluster_plugins"],
+    ["card_checks", "cards", "pool", "stages", "clusters"],
     [
         "personas",
         "views",
@@ -227,8 +230,10 @@ def test_one_list_of_dependencies() -> None:
     conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     assert [part for part in conda if isinstance(part, str)] == [f"python{project['requires-python']}", "pip"]
     assert conda[-1] == {"pip": ["-e .[all]"]}
-    assert set(project["optional-dependencies"]) == {"notebook", "prices", "test", "all"}
-    assert project["optional-dependencies"]["all"] == ["personalab[notebook,prices,test]"]
+    assert set(project["optional-dependencies"]) == {
+        "notebook", "prices", "cluster", "test", "all",
+    }  # fmt: skip
+    assert project["optional-dependencies"]["all"] == ["personalab[notebook,prices,cluster,test]"]
 
 
 def test_everything_imported_is_declared() -> None:
