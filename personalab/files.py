@@ -112,7 +112,7 @@ def _part(folder: Path, content: bytes, durable: bool = True) -> Path:
     return part
 
 
-def cannot_write(path: Path, error: OSError) -> OutputError:
+def cannot_write(path: Path | str, error: OSError) -> OutputError:
     """The error of a file or folder that could not be written, with what mends it."""
     mend = _WRITE_MENDS.get(error.errno or 0, "choose another folder")
     return OutputError(f"cannot write {path}: {error.strerror or error}; {mend}")
