@@ -92,6 +92,8 @@ class Gate:
         ticket = await self._enter(rank, tokens, model)
         limits = ticket.limits
         try:
+            if limits.cluster is not None:
+                ticket.line = await limits.cluster.take()
             self._go(ticket)
             yield ticket
         except RateLimited as error:
@@ -107,6 +109,9 @@ class Gate:
             raise
         else:
             self._leave(lambda: limits.succeeded(ticket, self._waiting()))
+        finally:
+            if limits.cluster is not None and ticket.line is not None:
+                limits.cluster.free(ticket.line)
 
     async def _enter(self, rank: int, tokens: int, model: str) -> Ticket:
         with self._lock:

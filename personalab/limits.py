@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import ctypes
 import math
+import socket
 from typing import Protocol
 
 from personalab.allowance import Allowance
 from personalab.board import Board, laid_out
+from personalab.cluster_places import ClusterPlaces
 from personalab.config import BACKOFF_FIRST_SECONDS
 from personalab.errors import RateLimited
 from personalab.pace import Owed, Pace
@@ -113,6 +115,7 @@ class Ticket:
         self.gone = False
         self.sent = sent
         self.beside = 0
+        self.line: socket.socket | None = None
         self.quotas: tuple[Quota, ...] = ()
         self.used: int | None = None
 
@@ -120,8 +123,15 @@ class Ticket:
 class Limits:
     """The limits of one endpoint, for one pool. Not safe by itself: the gate holds its lock around every call."""
 
-    def __init__(self, limit: int, board: Board[Known] | None = None, pace: Pace | None = None) -> None:
+    def __init__(
+        self,
+        limit: int,
+        board: Board[Known] | None = None,
+        pace: Pace | None = None,
+        cluster: ClusterPlaces | None = None,
+    ) -> None:
         self.limit = limit
+        self.cluster = cluster
         self._board = board or Board(Known)
         self._pace = pace or Pace()
         self._caller: Caller | None = None
