@@ -203,8 +203,8 @@ def test_one_list_of_dependencies() -> None:
     conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     assert [part for part in conda if isinstance(part, str)] == [f"python{project['requires-python']}", "pip"]
     assert conda[-1] == {"pip": ["-e .[all]"]}
-    assert set(project["optional-dependencies"]) == {"notebook", "prices", "test", "all"}
-    assert project["optional-dependencies"]["all"] == ["personalab[notebook,prices,test]"]
+    assert set(project["optional-dependencies"]) == {"docs", "notebook", "prices", "test", "all"}
+    assert project["optional-dependencies"]["all"] == ["personalab[docs,notebook,prices,test]"]
 
 
 def test_everything_imported_is_declared() -> None:
