@@ -10,7 +10,7 @@ help:
 	@echo "make lab     JupyterLab on the notebooks"
 	@echo "make test    install what tests need, run them all, the notebooks included"
 	@echo "make check   lint and types"
-	@echo "make docs    the documentation as a site, with the reference: docs/_build/index.html"
+	@echo "make docs    the documentation as a site, with the reference: docs/_build/docs/index.html"
 	@echo "make bench   measure everything into docs/benchmarks.md (hours; QUICK=1 minutes)"
 
 demo: .venv/.demo
@@ -25,8 +25,8 @@ check: .venv/.all
 	$(BIN)/mypy
 
 docs: .venv/.all
-	$(BIN)/python -m sphinx -b html -W --keep-going -q docs docs/_build
-	@echo "docs/_build/index.html"
+	$(BIN)/python -m sphinx -b html -c docs -W --keep-going -q . docs/_build
+	@echo "docs/_build/docs/index.html"
 
 # Anew from the code: what the pages show of it, and the README's pictures (needs Chromium).
 pictures: .venv/.all

@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ FILES = DOCS / "files.md"
 
 WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN = 170, 46, 60, 16, 20
 
+SOMEWHERE = "/home/anna/study"
 TEXT_LENGTH = 56
 CHANGING = {
     "begun", "started", "ended", "seconds", "spans", "written", "time", "sitting", "id", "endpoint", "package_version",
@@ -149,7 +151,9 @@ def file_examples(folder: Path) -> dict[str, str]:
     os.environ["PERSONALAB_OUTPUTS"] = str(folder)
     notebook = folder / "tiny.ipynb"
     notebook.write_text(json.dumps(_TINY), encoding="utf-8")
-    asyncio.run(_make(folder))
+    (folder / "data").mkdir()
+    portrait = shutil.copy(PORTRAIT, folder / "data")
+    asyncio.run(_make(folder, str(portrait)))
     sweep(notebook, {"temperature": [0.3]}, progress=False)
     file = ReviewFile(folder / "reviews" / "december.jsonl", rater="anna")
     text = tweets_df(sorted((folder / "tweets").glob("*.json")))["text"][0]
@@ -163,12 +167,13 @@ def file_examples(folder: Path) -> dict[str, str]:
         "review": file.path,
         "cache": min((folder / "cache").glob("??/*.json")),
     }
-    return {name: shortened(json.loads(path.read_text(encoding="utf-8"))) for name, path in found.items()}
+    texts = {name: path.read_text(encoding="utf-8") for name, path in found.items()}
+    return {name: shortened(json.loads(text.replace(str(folder), SOMEWHERE))) for name, text in texts.items()}
 
 
-async def _make(folder: Path) -> None:
+async def _make(folder: Path, portrait: str) -> None:
     pipeline = Pipeline()
-    frame = await pipeline.run_many([str(PORTRAIT)], out=folder / "personas").finish()
+    frame = await pipeline.run_many([portrait], out=folder / "personas").finish()
     planner = Planner(pipeline.pool, country="GB")
     cards = frame["file"].tolist()
     plan = await plan_calendars(planner, cards, "2026-12", folder / "calendars")
@@ -197,9 +202,7 @@ def _short(value: Any) -> Any:
             if "properties" in value:
                 return "… a JSON schema"
             return {
-                name: "…"
-                if name in CHANGING and isinstance(inner, str | float | list) and inner
-                else _short(inner)
+                name: "…" if _changes(name, inner) else _short(_first(name, inner))
                 for name, inner in value.items()
             }
         case list() if len(value) > 1 and not all(isinstance(item, str) and len(item) < 20 for item in value):
@@ -209,6 +212,18 @@ def _short(value: Any) -> Any:
         case str() if len(value) > TEXT_LENGTH:
             return value[:TEXT_LENGTH].rstrip() + " …"
     return value
+
+
+def _changes(name: str, value: Any) -> bool:
+    return name in CHANGING and bool(value) and isinstance(value, str | float | list)
+
+
+def _first(name: str, value: Any) -> Any:
+    """Of stages the first: the others are of its form."""
+    if name != "stages":
+        return value
+    first, *others = value
+    return {first: value[first], "…": f"{len(others)} more"}
 
 
 def with_examples(page: str, examples: dict[str, str]) -> str:

@@ -31,6 +31,9 @@ COLOURS = (192, 128, 96, 64, 48)
 SCALE = 2
 """Pixels of the picture for one of the page."""
 
+INSET = 3
+"""Pixels of the page by which the edge of a cell is left out."""
+
 README = READMES[0]
 
 
@@ -41,54 +44,66 @@ def main() -> None:
         folder = _project(Path(name))
         os.environ["PERSONALAB_OUTPUTS"] = str(folder / "outputs")
         os.environ["PYTHONPATH"] = str(ROOT)
+        os.environ["LOGNAME"] = "anna"  # whose review it is
         with jupyter_lab(folder) as address, browser() as chromium:
             for picture in wanted:
                 globals()[f"take_{picture}"](folder, address, chromium)
 
 
 def take_persona(folder: Path, address: str, chromium: Any) -> None:
-    """The persona of the first block, with what was typed; once in each README's language."""
+    """The persona of the first block, with what was typed; once in the language of each README."""
     (block,) = _blocks("run  # shows")
     for name, language in (("persona", "English"), ("persona.zh-CN", "中文")):
         source = block.replace('"English"', f'"{language}"').replace("  # shows the persona above", "")
-        with _opened(folder, address, chromium, "persona", source) as lab:
-            _photograph(lab, name, lab.page.locator(".jp-Cell"), high=760)
+        with _opened(folder, address, chromium, name, source) as lab:
+            _photograph(lab, name, lab.page.locator(".jp-Cell"), until=lab.page.locator(".tweet").nth(1))
 
 
 def take_explore(folder: Path, address: str, chromium: Any) -> None:
     """Pages side by side, and what a comparison says."""
-    first, grid, side, compare = _blocks(
-        "run  # shows", "conditions =", "side_by_side(experiment)", "compare(texts_df"
-    )
-    silent = grid.replace(
-        "print(await experiment.plan())  # requests, tokens and cost, before anything is sent\n", ""
-    )
-    with _opened(folder, address, chromium, "explore", first.replace("\nrun  # shows the persona above\n", "\n"), silent, side, compare) as lab:  # fmt: skip
-        _photograph(lab, "explore", lab.page.locator(".jp-Cell").nth(2), lab.page.locator(".jp-Cell").nth(3))
+    first, grid, side, compare = _blocks("run  # shows", "conditions =", "side_by_side(", "compare(texts")
+    first = first.replace("\nrun  # shows the persona above", "")
+    with _opened(folder, address, chromium, "explore", first, grid, side, compare) as lab:
+        pages, said = (lab.page.locator(".jp-Cell").nth(place) for place in (2, 3))
+        for _ in range(6):
+            pages.get_by_text("next →").click()
+        pages.get_by_text("page 7 of").wait_for()
+        for sent in pages.locator("summary").all():
+            sent.click()
+        pages.locator(".jp-OutputArea-output").first.evaluate(
+            "each => Object.assign(each.style, {maxHeight: '408px', overflow: 'hidden'})"
+        )
+        _photograph(lab, "explore", pages, said)
 
 
 def take_sweep(folder: Path, address: str, chromium: Any) -> None:
     """The report that the command writes."""
     for command in _commands("personalab sweep"):
         _run(command, folder)
-    page = chromium.new_context(device_scale_factor=SCALE, viewport={"width": 1000, "height": 700}).new_page()
+    page = chromium.new_context(device_scale_factor=SCALE, viewport={"width": 980, "height": 400}).new_page()
     page.goto(next((folder / "outputs" / "sweeps").glob("*/report.html")).as_uri())
     page.wait_for_load_state("networkidle")
     _keep("sweep", page.screenshot(full_page=True))
 
 
 def take_review(folder: Path, address: str, chromium: Any) -> None:
-    """A review of the tweets that the commands wrote, a few decided."""
+    """A review of the tweets that the commands wrote: a few decided, one rated and tagged."""
     _run("personalab persona data/portraits/*.png", folder)
     for command in _commands("personalab calendar", "personalab tweets"):
         _run(command, folder)
     (block,) = _blocks('review(tweets, "december")')
     with _opened(folder, address, chromium, "review", block) as lab:
         lab.review.locator(".hint").click()
-        for key in "kkrk4krkkrkk5kr":
+        for key in "kkrkrkkrkkkr":
+            lab.page.wait_for_timeout(2_000)  # as long as somebody takes, for the time that is left
             lab.press(key)
+        lab.press("4")
+        lab.press("t")
+        lab.page.keyboard.type("dry humour")
+        lab.page.keyboard.press("Enter")
         lab.settled()
-        _photograph(lab, "review", lab.review)
+        lab.page.mouse.move(0, 0)
+        _photograph(lab, "review", lab.review, inset=0)
 
 
 def _project(folder: Path) -> Path:
@@ -140,14 +155,14 @@ _DONE = """() => [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].
 _PLAIN = ".jp-Collapser, .jp-Toolbar, .jp-cell-toolbar { visibility: hidden !important }"
 
 
-def _photograph(lab: Lab, name: str, *shown: Any, high: int | None = None) -> None:
-    """A picture of what is shown from the first to the last, at most so high."""
+def _photograph(lab: Lab, name: str, *shown: Any, until: Any = None, inset: int = INSET) -> None:
+    """A picture of what is shown from the first to the last, or until the end of something in it."""
     boxes = [each.bounding_box() for each in shown]
-    left, top = min(box["x"] for box in boxes), min(box["y"] for box in boxes)
+    left, top = min(box["x"] for box in boxes) + inset, min(box["y"] for box in boxes) + inset
     right = max(box["x"] + box["width"] for box in boxes)
-    bottom = max(box["y"] + box["height"] for box in boxes)
-    height = min(bottom - top, high or 10_000)
-    clip = {"x": left, "y": top, "width": right - left, "height": height}
+    last = until.bounding_box() if until else max(boxes, key=lambda box: box["y"])
+    bottom = last["y"] + last["height"] + 2 * inset
+    clip = {"x": left, "y": top, "width": right - left, "height": bottom - top}
     _keep(name, lab.page.screenshot(clip=clip))
 
 

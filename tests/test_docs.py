@@ -227,21 +227,9 @@ def test_what_notebooks_import_has_a_page() -> None:
 @pytest.mark.timeout(400)
 def test_site(tmp_path: Path) -> None:
     """Sphinx builds all pages and the reference without a warning, a name that leads nowhere or the network."""
-    command = [
-        sys.executable,
-        "-m",
-        "sphinx",
-        "-b",
-        "html",
-        "-W",
-        "--keep-going",
-        "-q",
-        "-d",
-        tmp_path / "trees",
-    ]
-    done = subprocess.run(
-        [*command, DOCUMENTS, tmp_path / "site"], capture_output=True, text=True, check=False
-    )
+    options = ["-b", "html", "-c", DOCUMENTS, "-W", "--keep-going", "-q", "-d", tmp_path / "trees"]
+    command = [sys.executable, "-m", "sphinx", *options, ROOT, tmp_path / "site"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    page = (tmp_path / "site" / "api" / "modules" / "personalab.pipeline.html").read_text(encoding="utf-8")
-    assert "personalab.pipeline.Pipeline.vary" in page
+    page = tmp_path / "site" / "docs" / "api" / "modules" / "personalab.pipeline.html"
+    assert "personalab.pipeline.Pipeline.vary" in page.read_text(encoding="utf-8")
