@@ -14,7 +14,7 @@ project = "personalab"
 author = copyright = "the personalab authors"  # noqa: A001
 version = release = personalab.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary"]
 # The source folder is the project's, so that links between pages, READMEs and the changelog are the same here and on a forge.
 include_patterns = ["docs/**", "README*.md", "CHANGELOG.md", "data/portraits/README.md"]
 exclude_patterns = ["docs/_build", "docs/_templates"]
@@ -35,7 +35,6 @@ autodoc_default_options = {"members": True, "exclude-members": "model_config, mo
 autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"
 python_maximum_signature_line_length = 90
-napoleon_numpy_docstring = False
 
 # A name in `backticks` is a link where the reference has it, else it is code: see `_as_code`.
 default_role = "py:obj"
@@ -58,9 +57,19 @@ nitpick_ignore = [("myst", folder + name) for name in _missing for folder in (""
 suppress_warnings = ["toc.not_readable"] if _missing else []
 
 
-def _code_blocks(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
-    """Docstrings set code off by four spaces, as in Markdown; reStructuredText wants to be told."""
-    lines[:] = code_blocks("\n".join(lines)).split("\n")
+def _docstring(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """Docstrings set code off by four spaces, as in Markdown, and list errors; reStructuredText wants to be told."""
+    lines[:] = raises(code_blocks("\n".join(lines))).split("\n")
+
+
+def raises(text: str) -> str:
+    """A docstring with its `Raises:` as a list of fields."""
+    return re.sub(
+        r"^Raises:\n((?: {4}.*\n?)+)",
+        lambda section: re.sub(r"^ {4}(?=\w+:)", ":raises ", section[1], flags=re.MULTILINE),
+        text,
+        flags=re.MULTILINE,
+    )
 
 
 def code_blocks(text: str) -> str:
@@ -124,6 +133,6 @@ def _as_code(app: Any, env: Any, node: Any, content: Any) -> Any:
 
 def setup(app: Any) -> None:
     """Called by Sphinx."""
-    app.connect("autodoc-process-docstring", _code_blocks, priority=100)  # before napoleon
+    app.connect("autodoc-process-docstring", _docstring)
     app.connect("autodoc-process-signature", _plain_signature)
     app.connect("missing-reference", _as_code)

@@ -34,7 +34,7 @@ WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN = 170, 46, 60, 16, 20
 SOMEWHERE = "/home/anna/study"
 TEXT_LENGTH = 56
 CHANGING = {
-    "begun", "started", "ended", "seconds", "spans", "written", "time", "sitting", "id", "endpoint", "package_version",
+    "begun", "started", "ended", "seconds", "spans", "written", "time", "sitting", "id", "endpoint", "package_version", "reply_sha256",
 }  # fmt: skip
 """Fields that are others each time; those of a card are not, so that the same persona is the same bytes."""
 

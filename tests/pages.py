@@ -103,7 +103,13 @@ class Page:
             for command in block.commands if block.language == "sh" else []:
                 self._command(command, folder)
             if block.language == "python":
-                code = compile(block.text, self.path.name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+                code = compile(
+                    block.text,
+                    self.path.name,
+                    "exec",
+                    flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT,
+                    dont_inherit=True,
+                )
                 if (waiting := eval(code, names)) is not None:
                     await waiting
 

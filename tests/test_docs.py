@@ -153,7 +153,7 @@ async def test_pages_on_numbers(name: str, folder: Path) -> None:
     from personalab.frames import tweets_df
     from personalab.grids import grid
 
-    conditions = grid("example_tweets", temperature=[0.3, 1.1], replicates=2)
+    conditions = grid("example_tweets", temperature=[0.3, 1.1])
     experiment = Experiment(Pipeline(), conditions, "data/portraits")
     await experiment.run()
     await Page(DOCUMENTS / f"{name}.md").play(folder, {"tweets": tweets_df(experiment)})
