@@ -7,7 +7,7 @@ BIN := .venv/bin
 
 help:
 	@echo "make demo    personas from the portraits, with the embedded provider (no key, no network)"
-	@echo "make lab     JupyterLab on the notebooks"
+	@echo "make lab     JupyterLab on the notebooks (LAB=… its own options)"
 	@echo "make test    install what tests need, run them all, the notebooks included"
 	@echo "make check   lint and types"
 	@echo "make docs    the documentation as a site, with the reference: docs/_build/docs/index.html"
@@ -37,7 +37,7 @@ bench: .venv/.all
 	$(BIN)/python benchmarks/run.py $(if $(QUICK),--quick) $(PARTS)
 
 lab: .venv/.all
-	$(BIN)/jupyter lab --notebook-dir=. notebooks/00_quickstart.ipynb
+	$(BIN)/jupyter lab --notebook-dir=. $(LAB) notebooks/00_quickstart.ipynb
 
 clean:
 	rm -rf .venv

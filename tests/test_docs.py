@@ -82,6 +82,14 @@ def test_graph_is_current() -> None:
     assert drawn.GRAPH.read_text(encoding="utf-8") == drawn.stage_graph()
 
 
+def test_pictures() -> None:
+    """Each is shown somewhere, and small enough for a repository; an old one is not left lying."""
+    shown = {Path(unquote(link)).name for page in PAGES for link in page.links() if "pictures/" in link}
+    assert {path.name for path in drawn.GRAPH.parent.iterdir()} == shown
+    for path in drawn.GRAPH.parent.iterdir():
+        assert path.stat().st_size <= 150_000, path.name
+
+
 @pytest.mark.slow
 def test_examples_are_current(tmp_path: Path) -> None:
     """docs/files.md shows what is written today; if not: python docs/drawn.py."""
