@@ -60,7 +60,7 @@ STAGE_COLUMNS: dict[str, Callable[[Run, StageRecord], Any]] = {
     "prompt": lambda run, record: record.prompt,
     "prompt_sha256": lambda run, record: record.prompt_sha256,
     "cached": lambda run, record: record.reply.cached if record.reply else None,
-    "attempts": lambda run, record: record.reply.attempts if record.reply else None,
+    "attempts": lambda run, record: record.attempts,
     "input_tokens": lambda run, record: record.reply.usage.input_tokens if record.reply else None,
     "output_tokens": lambda run, record: record.reply.usage.output_tokens if record.reply else None,
     "seconds": lambda run, record: record.reply.seconds if record.reply else None,

@@ -33,6 +33,8 @@ _LARGE = threading.Lock()  # a decoded picture takes hundreds of megabytes: one 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 ENDINGS = frozenset((".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"))
 """By which the images of a folder are told; a file named by itself may end as it likes."""
+BROKEN_IMAGE = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, OverflowError, MemoryError)
+"""What reading an image raises: Pillow lets decoders raise what they like on broken data."""
 
 
 def open_picture(source: Path | str | bytes, *, name: str = "", side_max: int = PICTURE_SIDE_MAX) -> Picture:
@@ -132,17 +134,7 @@ def _pixels(data: bytes, name: str, side_max: int) -> Image:
         ) from error
     except Image.DecompressionBombError as error:
         raise ImageError(name, f"has far too many pixels; {_too_large()}") from error
-    # Pillow lets decoders raise what they like on broken data.
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        EOFError,
-        IndexError,
-        TypeError,
-        OverflowError,
-        MemoryError,
-    ) as error:
+    except BROKEN_IMAGE as error:
         raise ImageError(name, f"is damaged or cut off ({error}); export or download it again") from error
 
 

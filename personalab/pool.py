@@ -162,10 +162,11 @@ class LLMPool:
         """Requests that wait for a place in flight."""
         return self._fleet.waiting
 
-    async def send(self, request: Request, check: Check | None = None) -> Reply:
+    async def send(self, request: Request, check: Check | None = None, *, key: str | None = None) -> Reply:
         """The reply to a request, from the cache if it is there.
 
-        `check` decides whether an answer fits; one that does not is asked again with what was wrong.
+        `check` decides whether an answer fits; one that does not is asked again with what was wrong. `key` is what
+        `key(request)` gave, from a caller that has it already.
 
         Raises:
             NotRecorded: `cache="replay"`, and the reply is not there.
@@ -173,11 +174,11 @@ class LLMPool:
             ReplyError: no answer that can be used, after asking again.
             BudgetError: it might pass a ceiling, or its price is unknown under one; it is not sent.
         """
-        what = self._identity(request)
-        key = key_of(what)
+        key = key or self.key(request)
         if reply := self._cached(key, check):
             self._tally.add(cached=1)
             return reply
+        what = self._identity(request)
         if self.cache.mode == "replay":
             why = await asyncio.to_thread(self.cache.why, what, request.stage)
             raise NotRecorded(request.stage, str(why).replace("it will be sent", "it would be sent"))

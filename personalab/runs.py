@@ -78,11 +78,16 @@ class StageRecord(Record):
         return data
 
     @property
-    def sent(self) -> int:
-        """Requests that were sent for this stage."""
+    def attempts(self) -> int | None:
+        """Requests that its reply took, whenever that was, or its failure; None if it was not asked."""
         if self.error:
-            return self.error.attempts
-        return self.reply.attempts if self.reply and not self.reply.cached else 0
+            return self.error.attempts or None
+        return self.reply.attempts if self.reply else None
+
+    @property
+    def sent(self) -> int:
+        """Requests that were sent for this stage in this run."""
+        return 0 if self.reply and self.reply.cached else self.attempts or 0
 
     @property
     def paid(self) -> Usage:
