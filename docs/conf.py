@@ -59,7 +59,9 @@ suppress_warnings = ["toc.not_readable"] if _missing else []
 
 def _docstring(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
     """Docstrings set code off by four spaces, as in Markdown, and list errors; reStructuredText wants to be told."""
-    lines[:] = raises(code_blocks("\n".join(lines))).split("\n")
+    text = raises(code_blocks("\n".join(lines)))
+    # A dot in front would be taken for the role's own: `.env` is a file.
+    lines[:] = re.sub(r"(?<![^\s(])`([.~!]\w[^`\n]*)`", r"``\1``", text).split("\n")
 
 
 def raises(text: str) -> str:

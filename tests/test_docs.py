@@ -154,7 +154,9 @@ async def test_prompts_page(folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.* is unknown for:UserWarning")  # two images with one replicate hold little
+@pytest.mark.filterwarnings(
+    "ignore:.* is unknown for:UserWarning"
+)  # two images with one replicate hold little
 @pytest.mark.parametrize("name", ["metrics", "statistics"])
 async def test_pages_on_numbers(name: str, folder: Path) -> None:
     """Their blocks run with a frame of tweets under two temperatures."""
