@@ -50,7 +50,7 @@ nitpick_ignore_regex = [  # types in signatures that have no page: of others, of
     ("py:class", r"personalab\.\w+\.(?:Asked|Function|Item|Result)"),
 ]
 
-AWAITED = ("models.md", "errors.md", "clusters.md", "cards.md", "batch-requests.md")
+AWAITED = ("batch-requests.md",)
 """Pages that are being written elsewhere. One that is here is checked like any other; once all are, these lines go."""
 _missing = [name for name in AWAITED if not Path(__file__).with_name(name).exists()]
 nitpick_ignore = [("myst", folder + name) for name in _missing for folder in ("", "docs/")]

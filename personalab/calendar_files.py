@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from personalab.calendars import Calendar
 from personalab.errors import OutputError
-from personalab.files import check_writable, write_whole
+from personalab.files import cannot_write, check_writable, write_whole
 from personalab.names import slug
 from personalab.records import explain
 
@@ -116,4 +116,4 @@ def _locked(path: Path) -> Iterator[None]:
     except Timeout as error:
         raise OutputError(f"{path} is held by another process: {error.lock_file}") from error
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}; choose another folder") from error
+        raise cannot_write(path, error) from error

@@ -40,7 +40,7 @@ class Answer:
 
 
 class Client:
-    """Posts to one address with one key, over connections of its own.
+    """Asks one address with one key, over connections of its own.
 
     It ends with its loop: `asyncio.run` and every other proper end of a loop closes the async generators that were
     started in it, so a generator that waits with the session in its hands is told in time, and nobody has to close
@@ -64,6 +64,11 @@ class Client:
         """
         data = body if len(body) < _LARGE_BYTES else io.BytesIO(body)
         async with self._session.post(self._url, data=data, headers=headers) as response:
+            return Answer(response.status, response.headers, await response.read())
+
+    async def get(self) -> Answer:
+        """What stands at the address, whatever its status; errors as with `post`."""
+        async with self._session.get(self._url) as response:
             return Answer(response.status, response.headers, await response.read())
 
     async def _hold(self) -> AsyncGenerator[None, None]:

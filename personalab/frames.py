@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel
 
+from personalab.browser import picture_html
 from personalab.calendar_files import load_calendar
 from personalab.calendars import Asking, Calendar, Slot
 from personalab.config import load_settings
@@ -322,8 +323,11 @@ def _temperature(record: StageRecord) -> float | None:
     return record.request.sampling.temperature if record.request else None
 
 
-def as_table(rows: pd.DataFrame | Iterable[BaseModel]) -> Styler:
-    """A frame, or outputs of a stage, as a table to read: text whole and on the left, the items of a list on lines."""
+def as_table(rows: pd.DataFrame | Iterable[BaseModel], *, pictures: str | None = None) -> Styler:
+    """A frame, or outputs of a stage, as a table to read: text whole and on the left, the items of a list on lines.
+
+    `pictures` is a column of paths of images, shown as small pictures.
+    """
     import pandas as pd
 
     frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame([row.model_dump() for row in rows])
@@ -340,6 +344,7 @@ def as_table(rows: pd.DataFrame | Iterable[BaseModel]) -> Styler:
         )
         .set_table_attributes(f'class="{AS_WRITTEN}"')
         .hide(axis="index")
+        .format(picture_html, subset=[pictures] if pictures else [])
     )
 
 

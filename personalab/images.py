@@ -67,7 +67,7 @@ def read_image(source: Path | str | bytes) -> bytes:
                 raise ImageError(name, f"is larger than {PICTURE_BYTES_MAX // 1_000_000} MB; make it smaller")
             data = Path(source).read_bytes()
         except OSError as error:
-            raise ImageError(name, f"cannot be read: {error.strerror or error}") from error
+            raise ImageError(name, f"cannot be read: {error.strerror or error}; check the path") from error
         except ValueError as error:  # a NUL in the path
             raise ImageError(repr(name), "is not a path") from error
     if not data:
@@ -86,7 +86,7 @@ def each_image(images: Path | str | Iterable[Path | str]) -> Iterator[Path]:
     if isinstance(images, Path | str):
         found = _matches(Path(images))
         if not found:
-            raise ConfigError(f"no image in {images}; known endings: {' '.join(sorted(ENDINGS))}")
+            raise _no_image(images)
         yield from map(Path, found)
         return
     for image in images:
@@ -94,8 +94,15 @@ def each_image(images: Path | str | Iterable[Path | str]) -> Iterator[Path]:
         if not found and isinstance(
             images, Sequence
         ):  # known beforehand, so it can be said before anything is made
-            raise ConfigError(f"no image in {image}; known endings: {' '.join(sorted(ENDINGS))}")
+            raise _no_image(image)
         yield from map(Path, found or [str(image)])
+
+
+def _no_image(where: Path | str) -> ConfigError:
+    endings = " ".join(sorted(ENDINGS))
+    return ConfigError(
+        f"no image in {where}: give image files or a folder that holds some (known endings: {endings})"
+    )
 
 
 def _matches(path: Path) -> list[str]:

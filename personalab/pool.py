@@ -181,7 +181,8 @@ class LLMPool:
         what = self._identity(request)
         if self.cache.mode == "replay":
             why = await asyncio.to_thread(self.cache.why, what, request.stage)
-            raise NotRecorded(request.stage, str(why).replace("it will be sent", "it would be sent"))
+            told = " ".join(str(why).replace("it will be sent", "it would be sent").split())
+            raise NotRecorded(request.stage, told)
 
         async def work() -> Reply:
             if self.cache.mode != "use":

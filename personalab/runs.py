@@ -19,7 +19,7 @@ from pydantic import ConfigDict, Field, SerializeAsAny, ValidationError, compute
 from personalab.card_checks import require_valid
 from personalab.cards import CharacterCard
 from personalab.errors import CardInvalid, OutputError, PersonalabError, unknown
-from personalab.files import write_whole
+from personalab.files import cannot_write, write_whole
 from personalab.names import slug
 from personalab.personas import assemble
 from personalab.records import JsonObject, Record, Reply, Request, Usage, explain
@@ -257,8 +257,10 @@ def load_run(path: Path | str) -> Run:
         run = Run.model_validate(json.loads(path.read_bytes()))
     except ValidationError as error:
         raise OutputError(f"{path} is no run file: {explain(error)}") from error
-    except (OSError, ValueError) as error:
-        raise OutputError(f"{path} cannot be read as a run file: {error}") from error
+    except OSError as error:
+        raise OutputError(f"{path} cannot be read: {error.strerror or error}; check the path") from error
+    except ValueError as error:
+        raise OutputError(f"{path} is no run file: it is no JSON ({error})") from error
     portrait = path.with_name(path.name.removesuffix("_run.json") + "_persona.png")
     if run.status == "failed" or not portrait.is_file():
         return run
@@ -351,9 +353,7 @@ def _save(run: Run, folder: Path) -> SavedRun:
     except Timeout as error:
         raise OutputError(f"cannot write into {folder}: another process holds {error.lock_file}") from error
     except OSError as error:
-        raise OutputError(
-            f"cannot write into {folder}: {error.strerror or error}; choose another folder"
-        ) from error
+        raise cannot_write(folder, error) from error
 
 
 def _write(run: Run, content: _Content, folder: Path) -> SavedRun:

@@ -120,7 +120,11 @@ class Page:
             for file in (sorted(str(path) for path in folder.glob(word)) if "*" in word else [word])
         ]
         done = subprocess.run(
-            [sys.executable, "-m", "personalab", *words], capture_output=True, text=True, check=False
+            [sys.executable, "-m", "personalab", *words],
+            stdin=subprocess.DEVNULL,  # a chat would wait for somebody
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, f"{self.path.name}: {command}: {done.stderr[-800:]}"
 

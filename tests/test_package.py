@@ -31,6 +31,8 @@ LAYERS = [
         "allowance",
         "pace",
         "forked_kernels",
+        "cluster_places",
+        "place_book",
     ],
     [
         "agreement",
@@ -46,8 +48,21 @@ LAYERS = [
         "parameters",
         "meters",
         "notebook_engines",
+        "macros",
+        "decorators",
     ],
-    ["estimates", "quotas", "windows", "credentials", "recording", "notebooks", "reviews", "predictors"],
+    [
+        "estimates",
+        "quotas",
+        "windows",
+        "credentials",
+        "recording",
+        "notebooks",
+        "reviews",
+        "predictors",
+        "connection_problems",
+        "stores",
+    ],
     [
         "replies",
         "prompts",
@@ -88,11 +103,14 @@ LAYERS = [
         "contradictions",
         "trials",
         "sittings",
+        "lorebooks",
+        "lorebook_formats",
     ],
     [
         "trial_frames",
         "trial_runs",
         "card_png",
+        "charx",
         "card_lint",
         "metrics",
         "comparison_checks",
@@ -100,18 +118,27 @@ LAYERS = [
         "pairs",
         "browser",
     ],
-    ["fleet", "review"],
-    ["card_checks", "cards", "pool", "stages"],
-    ["personas", "views", "contrasts", "cache_folder", "embeddings"],
-    ["calendars", "runs", "progress", "comparison_views"],
+    ["fleet", "review", "trial_stores", "cluster_plugins"],
+    ["card_checks", "cards", "pool", "stages", "clusters"],
+    [
+        "personas",
+        "views",
+        "contrasts",
+        "cache_folder",
+        "embeddings",
+        "chat_prompts",
+        "transcripts",
+        "endpoint_checks",
+    ],
+    ["calendars", "conversations", "runs", "progress", "comparison_views"],
     ["sweep_progress", "comparison", "batches", "tweets", "calendar_files", "judge"],
     ["pipeline", "planner", "tweet_files"],
     ["designs", "jobs"],
     ["experiment_plans"],
     ["experiments"],
     ["frames"],
-    ["charts", "side_by_side", "tables", "persona_frames"],
-    ["widgets", "sweeps"],
+    ["charts", "side_by_side", "tables", "persona_frames", "chat_frames"],
+    ["widgets", "sweeps", "chat"],
     ["sweep_reports"],
     ["commands"],
     ["cli"],
@@ -203,8 +230,10 @@ def test_one_list_of_dependencies() -> None:
     conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     assert [part for part in conda if isinstance(part, str)] == [f"python{project['requires-python']}", "pip"]
     assert conda[-1] == {"pip": ["-e .[all]"]}
-    assert set(project["optional-dependencies"]) == {"docs", "notebook", "prices", "test", "all"}
-    assert project["optional-dependencies"]["all"] == ["personalab[docs,notebook,prices,test]"]
+    assert set(project["optional-dependencies"]) == {
+        "notebook", "prices", "cluster", "docs", "test", "all",
+    }  # fmt: skip
+    assert project["optional-dependencies"]["all"] == ["personalab[notebook,prices,cluster,docs,test]"]
 
 
 def test_everything_imported_is_declared() -> None:

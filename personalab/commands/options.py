@@ -52,7 +52,7 @@ def pool_of(
         budget=parse_budget(budget or []),
     )
     if pool.offline:
-        note("no key and no base URL set: the embedded provider answers (not a language model)")
+        note_offline()
     return pool
 
 
@@ -80,6 +80,11 @@ def varied(
 def note(text: str) -> None:
     """Say something beside the results, on standard error."""
     print(plain(text), file=sys.stderr)
+
+
+def note_offline() -> None:
+    """Say that no language model answers."""
+    note("no key and no base URL set: the embedded provider answers (not a language model)")
 
 
 def told(text: str, code: int) -> int:
