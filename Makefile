@@ -1,16 +1,17 @@
-# demo · test · check · bench · lab · clean.  Everything runs in .venv, which is made when it is needed.
+# demo · lab · test · check · docs · pictures · bench · clean.  Everything runs in .venv, which is made when it is needed.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench lab clean
+.PHONY: demo lab test check docs pictures bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    personas from the portraits, with the embedded provider (no key, no network)"
+	@echo "make lab     JupyterLab on the notebooks (LAB=… its own options)"
 	@echo "make test    install what tests need, run them all, the notebooks included"
 	@echo "make check   lint and types"
+	@echo "make docs    the documentation as a site, with the reference: docs/_build/docs/index.html"
 	@echo "make bench   measure everything into docs/benchmarks.md (hours; QUICK=1 minutes)"
-	@echo "make lab     JupyterLab on the notebooks"
 
 demo: .venv/.demo
 	@$(BIN)/personalab persona data/portraits/*.png
@@ -23,11 +24,20 @@ check: .venv/.all
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: .venv/.all
+	$(BIN)/python -m sphinx -b html -c docs -W --keep-going -q . docs/_build
+	@echo "docs/_build/docs/index.html"
+
+# Anew from the code: what the pages show of it, and the README's pictures (needs Chromium).
+pictures: .venv/.all
+	$(BIN)/python docs/drawn.py
+	$(BIN)/python docs/pictures.py
+
 bench: .venv/.all
 	$(BIN)/python benchmarks/run.py $(if $(QUICK),--quick) $(PARTS)
 
 lab: .venv/.all
-	$(BIN)/jupyter lab --notebook-dir=. notebooks/00_quickstart.ipynb
+	$(BIN)/jupyter lab --notebook-dir=. $(LAB) notebooks/00_quickstart.ipynb
 
 clean:
 	rm -rf .venv

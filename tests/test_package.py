@@ -231,9 +231,9 @@ def test_one_list_of_dependencies() -> None:
     assert [part for part in conda if isinstance(part, str)] == [f"python{project['requires-python']}", "pip"]
     assert conda[-1] == {"pip": ["-e .[all]"]}
     assert set(project["optional-dependencies"]) == {
-        "notebook", "prices", "cluster", "test", "all",
+        "notebook", "prices", "cluster", "docs", "test", "all",
     }  # fmt: skip
-    assert project["optional-dependencies"]["all"] == ["personalab[notebook,prices,cluster,test]"]
+    assert project["optional-dependencies"]["all"] == ["personalab[notebook,prices,cluster,docs,test]"]
 
 
 def test_everything_imported_is_declared() -> None:
