@@ -247,3 +247,25 @@ class Limits:
             self._window.learn(self._closed_at, trial.at)
         self._closures = self._proof = 0
         self._trial = None
+
+
+class NoLimits(Limits):
+    """Where requests go into batches: they wait together, so that all may enter, and nothing that comes of it teaches."""
+
+    @property
+    def closed_seconds(self) -> float | None:
+        """It is never closed."""
+        return None
+
+    def wait(self, tokens: int) -> float | None:
+        """There is always room."""
+        return 0.0
+
+    def refused(self, ticket: Ticket, error: RateLimited) -> None:
+        """A limit that a line of a batch met is the provider's concern."""
+
+    def succeeded(self, ticket: Ticket, waiting: int) -> None:
+        """It says nothing of how many may go at once."""
+
+    def rest(self) -> None:
+        """A batch that cannot be had is told to those who wait for it."""

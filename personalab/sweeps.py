@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from filelock import FileLock, Timeout
 
+from personalab.config import BATCH_JOBS, load_settings
 from personalab.errors import ConfigError, OutputError
 from personalab.meters import known_total
 from personalab.names import slug
@@ -151,6 +152,7 @@ def sweep(
     engine: str | None = None,
     executor: Executor | None = None,
     progress: bool = True,
+    batch: bool = False,
 ) -> Sweep:
     """Run a notebook with every point of a grid; what is done already is kept.
 
@@ -160,12 +162,17 @@ def sweep(
     trials run at once (default: one for each core), each at most `timeout` seconds. Trials that failed before run again with
     `retry_failed`. `engine`: fork, spawn or papermill (default: the fastest here). A trial that fails is a row of the result, never an error here. Works in a cell and in a script.
 
+    With `batch` the notebook's requests go through the provider's batch endpoint. A trial then waits more than it works, so up
+    to `BATCH_JOBS` run at once by default; each makes batches of its own, and what several need is asked by one of them.
+
     Raises:
         ConfigError: a parameter the notebook does not have, of the wrong kind, or that looks like a key; before anything runs.
         OutputError: the sweep's folder cannot be written, or the sweep runs already.
     """
     plan = plan_sweep(notebook, grid, parameters, name=name, retry_failed=retry_failed)
-    return run_plan(plan, jobs=jobs, timeout=timeout, engine=engine, executor=executor, progress=progress)
+    return run_plan(
+        plan, jobs=jobs, timeout=timeout, engine=engine, executor=executor, progress=progress, batch=batch
+    )
 
 
 def plan_sweep(
@@ -200,6 +207,7 @@ def run_plan(
     engine: str | None = None,
     executor: Executor | None = None,
     progress: bool = True,
+    batch: bool = False,
 ) -> Sweep:
     """Run the trials of a plan that are to run. An interrupt ends their kernels, and is passed on.
 
@@ -207,7 +215,9 @@ def run_plan(
         ConfigError: `jobs` or `timeout` below what is possible.
         OutputError: the sweep's folder cannot be written, or the sweep runs already.
     """
-    jobs = _cores() if jobs is None else jobs
+    batch = batch or load_settings().batch
+    if jobs is None:
+        jobs = BATCH_JOBS if batch else _cores()
     if jobs < 1:
         raise ConfigError(f"a sweep needs one job or more, not {jobs}")
     if timeout is not None and not timeout > 0:
@@ -221,6 +231,7 @@ def run_plan(
             notebook=plan.notebook,
             timeout=timeout,
             engine=engine,
+            batch=batch,
         )
         for each in plan.planned
         if each.runs

@@ -98,36 +98,46 @@ class OpenAITransport:
         """
         import aiohttp
 
-        model = str(body.get("model"))
-        embedding = "input" in body
+        model, embedding = str(body.get("model")), "input" in body
         url = f"{self.endpoint}/{'embeddings' if embedding else 'chat/completions'}"
         client = await client_of(url, self._key)
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 answer = await client.post(orjson.dumps(body), headers)
         except (aiohttp.ClientError, OSError) as error:
-            cause = _short(str(error) or type(error).__name__, self._key)
+            cause = short(str(error) or type(error).__name__, self._key)
             # The cause is left out on purpose: its traceback may hold what a server echoes of the key.
             raise ProviderUnreachable(
                 f"{self.endpoint}: no answer ({cause}); is the server running and the base URL right?",
                 endpoint=self.endpoint,
                 model=model,
             ) from None
-        if answer.status >= 400:
-            raise _from_status(answer, self.endpoint, model, self._key)
-        try:
-            quotas = quotas_in(answer.headers)
-            read = _vector_reply if embedding else _wire_reply
-            return read(answer.content, model, self._key, quotas)
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError):
-            said = _short(answer.content.decode("utf-8", "replace"), self._key)
-        # A gateway's page, an error in a 200, a body cut off: the same request may fare better.
-        raise ProviderUnreachable(
-            f"{self.endpoint}: answered {answer.status} with something that is no {'embedding' if embedding else 'chat completion'}: {said}",
-            endpoint=self.endpoint,
-            model=model,
-            status=answer.status,
-        )
+        return read_answer(answer, self.endpoint, model, self._key, embedding=embedding)
+
+
+def read_answer(
+    answer: Answer, endpoint: str, model: str, key: SecretStr, *, embedding: bool = False
+) -> WireReply:
+    """The reply in an answer to a chat completion or an embedding, however it came.
+
+    Raises:
+        ProviderError: of the kind that says what happened.
+    """
+    if answer.status >= 400:
+        raise from_status(answer, endpoint, model, key)
+    try:
+        quotas = quotas_in(answer.headers)
+        read = _vector_reply if embedding else _wire_reply
+        return read(answer.content, model, key, quotas)
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+        said = short(answer.content.decode("utf-8", "replace"), key)
+    # A gateway's page, an error in a 200, a body cut off: the same request may fare better.
+    raise ProviderUnreachable(
+        f"{endpoint}: answered {answer.status} with something that is no {'embedding' if embedding else 'chat completion'}: {said}",
+        endpoint=endpoint,
+        model=model,
+        status=answer.status,
+    )
 
 
 def _wire_reply(content: bytes, model: str, key: SecretStr, quotas: tuple[Quota, ...]) -> WireReply:
@@ -172,12 +182,11 @@ def _whole(content: Any) -> str:
     return (content or "").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _from_status(answer: Answer, endpoint: str, model: str, key: SecretStr) -> ProviderError:
+def from_status(answer: Answer, endpoint: str, model: str, key: SecretStr) -> ProviderError:
+    """The error that an answer with a status of 400 or more is."""
     status, body = answer.status, _error_in(answer.content)
     code = str(body.get("code") or body.get("type") or "")
-    said = (
-        _short(str(body.get("message") or answer.content.decode("utf-8", "replace")), key) or "nothing more"
-    )
+    said = short(str(body.get("message") or answer.content.decode("utf-8", "replace")), key) or "nothing more"
     about: dict[str, Any] = {"endpoint": endpoint, "model": model, "status": status}
     wait = retry_after(answer.headers)
     if status in (402, 429) and (status == 402 or code in _QUOTA_CODES):
@@ -202,7 +211,7 @@ def _from_status(answer: Answer, endpoint: str, model: str, key: SecretStr) -> P
         return ProviderUnreachable(f"{endpoint}: server error {status}: {said}", retry_after=wait, **about)
     refusal = RequestRefused(f"{endpoint}: request refused ({status}): {said}", **about)
     refusal.said = said
-    refusal.parameter = _short(str(body["param"]), key) if body.get("param") else None
+    refusal.parameter = short(str(body["param"]), key) if body.get("param") else None
     return refusal
 
 
@@ -237,7 +246,7 @@ def _asked_wait(headers: Mapping[str, str]) -> float | None:
         return None
 
 
-def _short(text: str, key: SecretStr) -> str:
+def short(text: str, key: SecretStr) -> str:
     text = " ".join(_masked(text[:_LOOKED_AT_CHARACTERS], key.get_secret_value()).split())
     return text if len(text) <= _MESSAGE_CHARACTERS else text[:_MESSAGE_CHARACTERS] + " …"
 

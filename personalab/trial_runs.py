@@ -40,13 +40,17 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class Task(Record):
-    """What is needed to run a trial, anywhere: it can be sent to another process. `timeout` is in seconds, for all its cells."""
+    """What is needed to run a trial, anywhere: it can be sent to another process. `timeout` is in seconds, for all its cells.
+
+    With `batch` its pools send their requests through the provider's batch endpoint.
+    """
 
     trial: Trial
     folder: Path
     notebook: Notebook
     timeout: float | None = None
     engine: str | None = None
+    batch: bool = False
 
 
 def run_trial(task: Task) -> Trial:
@@ -230,6 +234,7 @@ class _Run:
         given = {
             TRIAL: str(self._attempt.absolute()),
             "PERSONALAB_OUTPUTS": str(load_settings().outputs.absolute()),
+            **({"PERSONALAB_BATCH": "1"} if self.task.batch else {}),
         }
         return [f"--IPKernelApp.exec_lines=import os; os.environ.update({given!r}); del os", "--log-level=40"]
 

@@ -47,7 +47,17 @@ LAYERS = [
         "meters",
         "notebook_engines",
     ],
-    ["estimates", "quotas", "windows", "credentials", "recording", "notebooks", "reviews", "predictors"],
+    [
+        "estimates",
+        "quotas",
+        "windows",
+        "credentials",
+        "recording",
+        "notebooks",
+        "reviews",
+        "predictors",
+        "wave_files",
+    ],
     [
         "replies",
         "prompts",
@@ -89,6 +99,8 @@ LAYERS = [
         "trials",
         "sittings",
     ],
+    ["batch_routes"],
+    ["waves"],
     [
         "trial_frames",
         "trial_runs",

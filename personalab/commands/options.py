@@ -35,11 +35,19 @@ Budget = Annotated[
     list[str] | None,
     typer.Option(help="Stop before more is spent: 5usd, 1000requests or 200000tokens. May be repeated."),
 ]
+InBatches = Annotated[
+    bool,
+    typer.Option(
+        "--batch",
+        help="Send requests through the provider's batch endpoint: cheaper, within a day; start again to wait again.  "
+        "[env: PERSONALAB_BATCH]",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON list instead of the table.")]
 
 
 def pool_of(
-    model: str | None, max_concurrent: int | None, budget: list[str] | None, *, force: bool
+    model: str | None, max_concurrent: int | None, budget: list[str] | None, *, force: bool, batch: bool
 ) -> LLMPool:
     """The pool that options describe; where the embedded provider answers, that is said."""
     from personalab.budgets import parse_budget
@@ -50,6 +58,7 @@ def pool_of(
         max_concurrent=max_concurrent,
         cache="refresh" if force else "use",
         budget=parse_budget(budget or []),
+        batch=batch or None,
     )
     if pool.offline:
         note("no key and no base URL set: the embedded provider answers (not a language model)")

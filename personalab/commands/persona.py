@@ -15,6 +15,7 @@ from personalab.commands.options import (
     AsJson,
     Budget,
     Concurrent,
+    InBatches,
     Instructions,
     note,
     pool_of,
@@ -77,6 +78,7 @@ def persona(
     out: Out = None,
     max_concurrent: Concurrent = None,
     budget: Budget = None,
+    batch: InBatches = False,
     force: Anew = False,
     retry_failed: RetryFailed = False,
     as_json: AsJson = False,
@@ -87,7 +89,7 @@ def persona(
     if bool(images) == bool(description):
         raise ConfigError("give one or more images, or --description, and not both")
     everywhere = [value for value in model or [] if "=" not in value]
-    pool = pool_of(everywhere[-1] if everywhere else None, max_concurrent, budget, force=force)
+    pool = pool_of(everywhere[-1] if everywhere else None, max_concurrent, budget, force=force, batch=batch)
     pipeline = varied(
         Pipeline(pool, language=language, location=location, instructions=instructions),
         models=[value for value in model or [] if "=" in value],
@@ -99,9 +101,9 @@ def persona(
         rows: Collection[Row] = [asyncio.run(_from_description(pipeline, description, folder))]
         counts, seconds = pool.counts, next(iter(rows)).seconds
     else:
-        batch = pipeline.run_many(images or [], out=folder, force=force, retry_failed=retry_failed)
-        asyncio.run(_all_of(batch))
-        rows, counts, seconds = batch.rows, batch.counts, batch.seconds
+        many = pipeline.run_many(images or [], out=folder, force=force, retry_failed=retry_failed)
+        asyncio.run(_all_of(many))
+        rows, counts, seconds = many.rows, many.counts, many.seconds
     if as_json:
         print_persona_json(rows)
     else:

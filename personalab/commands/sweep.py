@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from personalab.commands.options import InBatches
 from personalab.sweep_progress import cells
 from personalab.tables import ROWS_SHOWN, print_table, shorter
 from personalab.trials import EXECUTED
@@ -56,6 +57,7 @@ def sweep(
         str | None,
         typer.Option(help="fork, spawn or papermill.  [default: fork where the system can, else spawn]"),
     ] = None,
+    batch: InBatches = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and run nothing.")] = False,
 ) -> int:
     """A sweep from the command line: the exit code, 1 where a trial is not done."""
@@ -80,7 +82,7 @@ def sweep(
         return 0
     for note in plan.notes:
         print(plain(note), file=sys.stderr)
-    done = run_plan(plan, jobs=jobs, timeout=timeout, engine=engine)
+    done = run_plan(plan, jobs=jobs, timeout=timeout, engine=engine, batch=batch)
     _print_trials(done)
     print(plain(f"report: {report(plan.folder)}"))
     return 1 if done.failed else 0

@@ -1,0 +1,403 @@
+"""Waves: requests gather until no more come, go to the provider as one batch, and each is told its reply when that is over.
+
+A persona's stages follow one another, so a run goes in as many waves as its longest chain has stages. Whoever waits here is
+an ordinary request on its ordinary way; nothing above knows of batches. Every step that costs is written down before and
+after it (`wave_files`), so a batch is never made twice: docs/decisions/0022-batch-requests.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import tempfile
+import time
+import uuid
+import warnings
+import weakref
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from personalab.batch_routes import BatchRoutes, BatchState, Url, answer_in, lines_in
+from personalab.claims import claims_in
+from personalab.config import BATCH_POLL_GROWTH, BatchSettings
+from personalab.errors import BatchRefused, ProviderError, ProviderUnreachable
+from personalab.records import JsonObject
+from personalab.transport import WireReply, read_answer
+from personalab.wave_files import Wave, WaveFiles
+
+_TICKS = 4
+"""In which nothing may come until a wave is sent: turns of the loop, so that a busy one does not pass for a quiet one."""
+_LOOK_AGAIN_SECONDS = 2.0
+_STEM = 40
+_NOT_TOLD = (408, 409)
+"""With these, and with 500 and more, a provider does not say that it made no batch."""
+
+
+class BatchGoesOn(UserWarning):
+    """Nobody here waits for a batch any more. The provider works on, and the same work started again waits for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A request as it stands in a file: `id` tells it from all others, `content` is the line."""
+
+    id: str
+    url: Url
+    model: str
+    content: bytes
+
+
+def line_of(body: JsonObject, key: str, replicate: int, before: Iterable[str]) -> Line:
+    """The line of a request with that cache key.
+
+    The same question may be put again in the same words, where its answer was of no use; `before` are the lines that were
+    answered so far, so that each has a name of its own, and the same one after a restart.
+    """
+    url: Url = "/v1/embeddings" if "input" in body else "/v1/chat/completions"
+    written = orjson.dumps(body)
+    stem = hashlib.sha256(f"{key}\0{url}\0".encode() + written).hexdigest()[:_STEM]
+    again = sum(line.startswith(stem) for line in before)
+    # The replicate stands at the end for the embedded provider, which tells replicates apart by it.
+    name = f"{stem}-{again}-{replicate}"
+    head = orjson.dumps({"custom_id": name, "method": "POST", "url": url})
+    return Line(name, url, str(body.get("model")), head[:-1] + b',"body":' + written + b"}\n")
+
+
+class Waves:
+    """The batches of one endpoint. Works from any event loop; each gathers for itself."""
+
+    def __init__(self, routes: BatchRoutes, folder: Path, settings: BatchSettings) -> None:
+        self._routes = routes
+        self._files = WaveFiles(folder)
+        self._settings = settings
+        self._desks: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Desk] = weakref.WeakKeyDictionary()
+
+    async def send(self, line: Line) -> WireReply:
+        """The reply to a line: one that is here already, that of a batch under way, or of one that is made with it.
+
+        Raises:
+            BatchRefused: the endpoint takes no batches, or not this one.
+            ProviderError: of the kind that says what happened to the batch, or to the line.
+        """
+        desk = self._desks.setdefault(asyncio.get_running_loop(), _Desk())
+        while True:
+            found = await asyncio.to_thread(self._files.reply, line.id)
+            if found is None:
+                under_way = await asyncio.to_thread(self._files.having, line.id, self._routes.endpoint)
+                wave = self._watch(desk, under_way) if under_way else self._gathering(desk, line)
+                found = await wave.answer(line)
+            if found is not None:
+                return self._read(line, found)
+
+    def settled(self, lines: Iterable[str]) -> None:
+        """What came of these lines is in the cache, or of no use."""
+        for line in lines:
+            self._files.take(line)
+
+    @property
+    def now(self) -> str:
+        """How far they are, in a few words; empty when there are none."""
+        waves = [wave for desk in list(self._desks.values()) for wave in desk.all()]
+        told = [str(wave) for wave in waves if wave.state]
+        gathering = sum(len(wave.waiting) for wave in waves if wave.state is None)
+        return " · ".join([*told, *([f"{gathering} requests for the next batch"] if gathering else [])])
+
+    def _watch(self, desk: _Desk, wave: str) -> _Wave:
+        if wave not in desk.under_way or desk.under_way[wave].ended:
+            desk.under_way[wave] = _Wave(self._routes, self._files, self._settings, wave)
+        return desk.under_way[wave]
+
+    def _gathering(self, desk: _Desk, line: Line) -> _Wave:
+        kind = line.url, line.model  # a file is for one of each
+        wave = desk.gathering.get(kind)
+        if wave is None or wave.ended or not wave.takes(line):
+            wave = desk.gathering[kind] = _Wave(self._routes, self._files, self._settings)
+            desk.under_way[wave.id] = wave
+        return wave
+
+    def _read(self, line: Line, found: JsonObject) -> WireReply:
+        routes = self._routes
+        answer = answer_in(found)
+        if answer is not None:
+            embedding = line.url == "/v1/embeddings"
+            try:
+                return read_answer(answer, routes.endpoint, line.model, routes.key, embedding=embedding)
+            except ProviderError:
+                self._files.take(line.id)  # it would be of no use the next time either
+                raise
+        problem = found.get("error") or {}
+        said = problem.get("message") or problem.get("code") or "it came back without an answer"
+        # What was not asked costs nothing: the status says so.
+        raise ProviderUnreachable(
+            f"{routes.endpoint}: a request of a batch was not asked: {said}",
+            endpoint=routes.endpoint,
+            model=line.model,
+            status=408,
+        )
+
+
+@dataclass(slots=True)
+class _Desk:
+    """The waves of one event loop."""
+
+    gathering: dict[tuple[Url, str], _Wave] = field(default_factory=dict)
+    under_way: dict[str, _Wave] = field(default_factory=dict)
+
+    def all(self) -> list[_Wave]:
+        """Those that are not over; the others are forgotten."""
+        self.under_way = {name: wave for name, wave in self.under_way.items() if not wave.ended}
+        return list(self.under_way.values())
+
+
+class _Wave:
+    """A wave as one event loop sees it: who waits for which line, and the task that sees it through."""
+
+    def __init__(
+        self, routes: BatchRoutes, files: WaveFiles, settings: BatchSettings, under_way: str | None = None
+    ) -> None:
+        self.id = under_way or uuid.uuid4().hex
+        self.waiting: dict[str, asyncio.Future[JsonObject | None]] = {}
+        self.state: BatchState | None = None
+        self.ended = False
+        self._routes, self._files, self._settings = routes, files, settings
+        self._lines: dict[str, Line] = {}
+        self._came = self._bytes = 0
+        self._open = under_way is None
+        self._full = asyncio.Event()
+        self._since = time.time()
+        self._task = asyncio.create_task(self._see_through())
+
+    def __str__(self) -> str:
+        assert self.state is not None
+        since = time.strftime("%H:%M", time.localtime(self._since))
+        return f"batch {self.state.id} {self.state.status}: {self.state.completed} of {self.state.total}, waiting since {since}"
+
+    def takes(self, line: Line) -> bool:
+        """Whether it is not sent yet and has room for a line. A line for which it has none closes it."""
+        most = self._settings
+        fits = len(self._lines) < most.requests_max and self._bytes + len(line.content) <= most.bytes_max
+        if self._open and not fits and self._lines:
+            self._open = False
+            self._full.set()
+        return self._open
+
+    async def answer(self, line: Line) -> JsonObject | None:
+        """The line of the provider's that belongs to this one; None if it is not in this wave after all.
+
+        Raises:
+            ProviderError: the wave failed as a whole.
+        """
+        name = line.id
+        future = self.waiting[name] = asyncio.get_running_loop().create_future()
+        if self._open:
+            self._lines[name] = line
+            self._came += 1
+            self._bytes += len(line.content)
+        del line  # its picture is not needed twice while it waits for hours
+        try:
+            answer: JsonObject | None = await future
+            return answer
+        finally:
+            self._left(name)
+
+    def _left(self, name: str) -> None:
+        """Somebody waits no longer. Without anybody nothing more is sent and nothing more is asked."""
+        del self.waiting[name]
+        if (left := self._lines.pop(name, None)) is not None:
+            self._bytes -= len(left.content)
+        if not self.waiting and not self.ended:
+            self.ended = True
+            self._task.cancel()
+
+    async def _see_through(self) -> None:
+        try:
+            if self._open:
+                await self._quiet()
+                self._open = False
+                await self._order()
+            answers = await self._answers()
+        except asyncio.CancelledError:
+            self._tell_that_it_goes_on()
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait have to hear it
+            self._over({}, error)
+        else:
+            self._over(answers)
+
+    def _over(self, answers: dict[str, JsonObject], error: Exception | None = None) -> None:
+        self.ended = True
+        for name, future in self.waiting.items():
+            if future.done():
+                continue
+            if name in answers or error is None:
+                future.set_result(answers.get(name))
+            else:
+                future.set_exception(_another(error))
+
+    async def _quiet(self) -> None:
+        """Until nothing has come for a while, or nothing more has room."""
+        quiet = 0
+        while quiet < _TICKS:
+            came = self._came
+            try:
+                await asyncio.wait_for(self._full.wait(), self._settings.quiet_seconds / _TICKS)
+            except TimeoutError:
+                quiet = quiet + 1 if self._came == came else 0
+            else:
+                return
+
+    async def _order(self) -> None:
+        """Send the lines up and have a batch made; what that takes is on disk before it is asked for."""
+        lines = list(self._lines.values())
+        url, model = lines[0].url, lines[0].model
+        path = await asyncio.to_thread(_written, self.id, lines)
+        names = tuple(line.id for line in lines)
+        self._lines.clear()
+        del lines
+        try:
+            file = await self._routes.upload(path, model)
+        finally:
+            path.unlink(missing_ok=True)
+        wave = Wave(
+            id=self.id, endpoint=self._routes.endpoint, url=url, model=model, file=file, ordered=time.time(), lines=names
+        )  # fmt: skip
+        async with self._alone():
+            await asyncio.to_thread(self._files.save, wave)
+            try:
+                self.state = await self._routes.make(file, url, self.id, model)
+            except ProviderError as error:
+                if error.status is not None and error.status < 500 and error.status not in _NOT_TOLD:
+                    await asyncio.to_thread(self._files.end, self.id)  # it was surely not made
+                raise
+            await asyncio.to_thread(self._files.save, wave.model_copy(update={"batch": self.state.id}))
+
+    async def _answers(self) -> dict[str, JsonObject]:
+        """The lines of the provider's for who waits here, once the batch is over."""
+        async with self._alone():
+            wave = await asyncio.to_thread(self._files.load, self.id)
+            if wave is not None and wave.batch is None:
+                wave = await self._confirmed(wave)
+        if wave is None:  # over: what came of it is on disk, and was looked for there just now
+            return {}
+        self._since = wave.ordered
+        self.state = await self._ended(wave)
+        return await self._fetched(wave, self.state)
+
+    async def _confirmed(self, wave: Wave) -> Wave | None:
+        """A wave that was ordered, with its batch; None, and its lines are free, if none was made."""
+        while True:
+            found = await self._routes.find(wave.file, wave.id, wave.ordered, wave.model)
+            if found is not None:
+                self.state = found
+                confirmed = wave.model_copy(update={"batch": found.id})
+                await asyncio.to_thread(self._files.save, confirmed)
+                return confirmed
+            # What a process ordered in its last moment may be made a moment later.
+            if time.time() >= wave.ordered + self._settings.settle_seconds:
+                await asyncio.to_thread(self._files.end, wave.id)
+                return None
+            await asyncio.sleep(min(_LOOK_AGAIN_SECONDS, self._settings.settle_seconds / _TICKS))
+
+    async def _ended(self, wave: Wave) -> BatchState:
+        """The batch when it is over. Looked at less and less often; a provider that does not answer may do so again."""
+        assert wave.batch is not None
+        most = self._settings
+        pause, answered = most.poll_first_seconds, time.monotonic()
+        while True:
+            try:
+                self.state = await self._routes.look(wave.batch, wave.model)
+            except BatchRefused as refused:
+                raise BatchRefused(
+                    f"{self._routes.endpoint}: batch {wave.batch} is not known ({refused.status}): was it made with another "
+                    f"key? With that key it is found again; to send its requests anew delete {self._files.path(wave.id)}",
+                    endpoint=refused.endpoint,
+                    model=refused.model,
+                    status=refused.status,
+                ) from None
+            except ProviderError as error:
+                if not error.passing or time.monotonic() - answered > most.unreachable_seconds:
+                    raise
+            else:
+                answered = time.monotonic()
+                if self.state.over:
+                    return self.state
+            await asyncio.sleep(pause)
+            pause = min(most.poll_max_seconds, BATCH_POLL_GROWTH * pause)
+
+    async def _fetched(self, wave: Wave, state: BatchState) -> dict[str, JsonObject]:
+        """Keep what the batch brought, and give those lines that somebody waits for here."""
+        async with self._alone():
+            if await asyncio.to_thread(self._files.load, wave.id) is None:  # another process was faster
+                return {}
+            waiting = set(self.waiting)
+            answers: dict[str, JsonObject] = {name: {} for name in waiting}
+            for file in state.files:
+                path = _scratch(file)
+                try:
+                    await self._routes.download(file, path, wave.model)
+                    answers |= await asyncio.to_thread(self._kept, path, set(wave.lines), waiting)
+                finally:
+                    path.unlink(missing_ok=True)
+            await asyncio.to_thread(self._files.end, wave.id)
+        if state.status in ("failed", "cancelled"):
+            came = {name: answer for name, answer in answers.items() if answer}
+            self._over(came, self._routes.failure(state))
+        return answers
+
+    def _kept(self, path: Path, lines: set[str], waiting: set[str]) -> dict[str, JsonObject]:
+        """Write the replies of a file to disk; give what somebody waits for, errors too."""
+        wanted: dict[str, JsonObject] = {}
+        for line in lines_in(path):
+            name = line["custom_id"]
+            if name not in lines:
+                continue
+            answer = answer_in(line)
+            if answer is not None and answer.status < 400:
+                self._files.keep(name, line)
+            if name in waiting:
+                wanted[name] = line
+        return wanted
+
+    def _alone(self) -> Any:
+        """The right to go on with the wave, among all processes; the system frees it when its holder dies."""
+        return claims_in(self._files.folder).claim(self.id, lambda: None)
+
+    def _tell_that_it_goes_on(self) -> None:
+        if self.state is not None and not self.state.over:
+            warnings.warn(
+                f"batch {self.state.id} at {self._routes.endpoint} goes on; the same command or cell waits for it again",
+                BatchGoesOn,
+                stacklevel=2,
+            )
+
+
+def _another(error: Exception) -> Exception:
+    """The same error for one more of those who wait: each adds to its own where it was raised."""
+    if isinstance(error, ProviderError):
+        return type(error)(
+            str(error),
+            endpoint=error.endpoint,
+            model=error.model,
+            status=error.status,
+            retry_after=error.retry_after,
+        )
+    return error
+
+
+def _scratch(name: str) -> Path:
+    handle, path = tempfile.mkstemp(prefix="personalab-", suffix=f"-{Path(name).name}")
+    os.close(handle)
+    return Path(path)
+
+
+def _written(wave: str, lines: Iterable[Line]) -> Path:
+    """A file with these lines, outside of the results: it holds pictures, and lives as long as it takes to send it."""
+    path = _scratch(f"{wave}.jsonl")
+    with path.open("wb") as file:
+        file.writelines(line.content for line in lines)
+    return path
