@@ -24,7 +24,7 @@ from personalab.estimates import Estimate
 from personalab.limits import Limits, NoLimits
 from personalab.pace import Pace
 from personalab.prices import FREE, Price, price_of
-from personalab.records import Request
+from personalab.records import JsonObject, Request
 from personalab.slots import Slots, folder_of, slots_of
 from personalab.tally import Tally
 from personalab.transport import OpenAITransport, Transport, WireReply
@@ -90,6 +90,7 @@ class Endpoint:
         self._transport = transport
         self._batch, self._folder = batch, folder
         self._waves: Waves | None = None
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self.limits = self._new_limits(gate)
         self._estimate = Estimate()
         self._dialects: dict[str, Dialect] = {}
@@ -130,8 +131,11 @@ class Endpoint:
         return await self._connected().send(dialect.body(request, model), headers)
 
     async def _in_batch(self, request: Request, model: str, dialect: Dialect, journey: Journey) -> WireReply:
-        line = line_of(dialect.body(request, model), journey.key, request.replicate, journey.lines)
-        wire = await self._through_batches().send(line)
+        def body() -> JsonObject:
+            return dialect.body(request, model)
+
+        line = line_of(body(), journey.key, request.replicate, journey.lines)
+        wire = await self._through_batches().send(line, body)
         journey.lines.append(line.id)
         return wire
 
@@ -200,7 +204,7 @@ class Endpoint:
         if self._folder is not None and not self.offline:
             return self._folder
         # The embedded provider's batches end with this process, so nothing of them is to outlive it.
-        self._temporary = tempfile.TemporaryDirectory(prefix="personalab-batches-")
+        self._temporary = tempfile.TemporaryDirectory(prefix="personalab-", ignore_cleanup_errors=True)
         return Path(self._temporary.name)
 
     def _url(self) -> str:

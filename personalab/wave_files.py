@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import orjson
@@ -18,6 +19,8 @@ from pydantic import ValidationError
 
 from personalab.files import write_whole
 from personalab.records import JsonObject, Record
+
+_KEPT_SECONDS = 30 * 24 * 3600.0
 
 
 class Wave(Record):
@@ -96,11 +99,12 @@ class WaveFiles:
         """A reply is in the cache, or nobody has a use for it."""
         self._reply(line).unlink(missing_ok=True)
 
-    def under_way(self, endpoint: str) -> Iterator[Wave]:
-        """The waves at an endpoint that are not over."""
-        for path in sorted(self.folder.glob("*.json")):
-            if (wave := self.load(path.stem)) and wave.endpoint == endpoint:
-                yield wave
+    def clear(self) -> None:
+        """Let go of replies that nobody took in a month, as long as providers keep them: what was killed left them."""
+        for path in self.folder.glob("replies/*.json"):
+            with suppress(OSError):  # another process was faster
+                if path.stat().st_mtime < time.time() - _KEPT_SECONDS:
+                    path.unlink()
 
     def path(self, wave: str) -> Path:
         """Where a wave is written down."""

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
-import tempfile
 import time
 import uuid
 import warnings
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from personalab.batch_routes import BatchRoutes, BatchState, Url, answer_in, lin
 from personalab.claims import claims_in
 from personalab.config import BATCH_POLL_GROWTH, BatchSettings
 from personalab.errors import BatchRefused, ProviderError, ProviderUnreachable
+from personalab.line_files import LineFile, scratch_file
 from personalab.records import JsonObject
 from personalab.transport import WireReply, read_answer
 from personalab.wave_files import Wave, WaveFiles
@@ -44,28 +43,28 @@ class BatchGoesOn(UserWarning):
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A request as it stands in a file: `id` tells it from all others, `content` is the line."""
+    """A request as it stands in a file; `id` tells it from all others."""
 
     id: str
     url: Url
     model: str
-    content: bytes
+
+    def content(self, body: JsonObject) -> bytes:
+        """The line itself."""
+        return orjson.dumps({"custom_id": self.id, "method": "POST", "url": self.url, "body": body}) + b"\n"
 
 
 def line_of(body: JsonObject, key: str, replicate: int, before: Iterable[str]) -> Line:
-    """The line of a request with that cache key.
+    """The line of a request with that body and cache key.
 
     The same question may be put again in the same words, where its answer was of no use; `before` are the lines that were
     answered so far, so that each has a name of its own, and the same one after a restart.
     """
     url: Url = "/v1/embeddings" if "input" in body else "/v1/chat/completions"
-    written = orjson.dumps(body)
-    stem = hashlib.sha256(f"{key}\0{url}\0".encode() + written).hexdigest()[:_STEM]
+    stem = hashlib.sha256(f"{key}\0{url}\0".encode() + orjson.dumps(body)).hexdigest()[:_STEM]
     again = sum(line.startswith(stem) for line in before)
     # The replicate stands at the end for the embedded provider, which tells replicates apart by it.
-    name = f"{stem}-{again}-{replicate}"
-    head = orjson.dumps({"custom_id": name, "method": "POST", "url": url})
-    return Line(name, url, str(body.get("model")), head[:-1] + b',"body":' + written + b"}\n")
+    return Line(f"{stem}-{again}-{replicate}", url, str(body.get("model")))
 
 
 class Waves:
@@ -75,10 +74,13 @@ class Waves:
         self._routes = routes
         self._files = WaveFiles(folder)
         self._settings = settings
+        self._files.clear()
         self._desks: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Desk] = weakref.WeakKeyDictionary()
 
-    async def send(self, line: Line) -> WireReply:
-        """The reply to a line: one that is here already, that of a batch under way, or of one that is made with it.
+    async def send(self, line: Line, body: Callable[[], JsonObject]) -> WireReply:
+        """The reply to a line: that of a batch under way, one that is here already, or of a batch that is made with it.
+
+        `body` is made when it is needed, as it holds a picture, and who waits here waits for hours.
 
         Raises:
             BatchRefused: the endpoint takes no batches, or not this one.
@@ -86,11 +88,12 @@ class Waves:
         """
         desk = self._desks.setdefault(asyncio.get_running_loop(), _Desk())
         while True:
-            found = await asyncio.to_thread(self._files.reply, line.id)
-            if found is None:
-                under_way = await asyncio.to_thread(self._files.having, line.id, self._routes.endpoint)
-                wave = self._watch(desk, under_way) if under_way else self._gathering(desk, line)
-                found = await wave.answer(line)
+            # First the waves: of one under way only a part may be here, left by who was killed while it came down.
+            under_way = await asyncio.to_thread(self._files.having, line.id, self._routes.endpoint)
+            if under_way is not None:
+                found = await self._watch(desk, under_way).answer(line.id)
+            elif (found := await asyncio.to_thread(self._files.reply, line.id)) is None:
+                found = await self._gathered(desk, line, line.content(body())).answer(line.id)
             if found is not None:
                 return self._read(line, found)
 
@@ -112,12 +115,14 @@ class Waves:
             desk.under_way[wave] = _Wave(self._routes, self._files, self._settings, wave)
         return desk.under_way[wave]
 
-    def _gathering(self, desk: _Desk, line: Line) -> _Wave:
+    def _gathered(self, desk: _Desk, line: Line, content: bytes) -> _Wave:
+        """The wave that a line goes with, put into it."""
         kind = line.url, line.model  # a file is for one of each
         wave = desk.gathering.get(kind)
-        if wave is None or wave.ended or not wave.takes(line):
+        if wave is None or wave.ended or not wave.takes(content):
             wave = desk.gathering[kind] = _Wave(self._routes, self._files, self._settings)
             desk.under_way[wave.id] = wave
+        wave.add(line, content)
         return wave
 
     def _read(self, line: Line, found: JsonObject) -> WireReply:
@@ -165,9 +170,9 @@ class _Wave:
         self.state: BatchState | None = None
         self.ended = False
         self._routes, self._files, self._settings = routes, files, settings
-        self._lines: dict[str, Line] = {}
-        self._came = self._bytes = 0
-        self._open = under_way is None
+        self._gathering = LineFile() if under_way is None else None
+        self._kind: Line | None = None
+        self._came = 0
         self._full = asyncio.Event()
         self._since = time.time()
         self._task = asyncio.create_task(self._see_through())
@@ -177,28 +182,29 @@ class _Wave:
         since = time.strftime("%H:%M", time.localtime(self._since))
         return f"batch {self.state.id} {self.state.status}: {self.state.completed} of {self.state.total}, waiting since {since}"
 
-    def takes(self, line: Line) -> bool:
-        """Whether it is not sent yet and has room for a line. A line for which it has none closes it."""
+    def takes(self, content: bytes) -> bool:
+        """Whether it still gathers and has room for a line. One for which it has none has it sent."""
+        if (lines := self._gathering) is None or self._full.is_set():
+            return False
         most = self._settings
-        fits = len(self._lines) < most.requests_max and self._bytes + len(line.content) <= most.bytes_max
-        if self._open and not fits and self._lines:
-            self._open = False
+        if lines and (len(lines) >= most.requests_max or lines.size + len(content) > most.bytes_max):
             self._full.set()
-        return self._open
+        return not self._full.is_set()
 
-    async def answer(self, line: Line) -> JsonObject | None:
-        """The line of the provider's that belongs to this one; None if it is not in this wave after all.
+    def add(self, line: Line, content: bytes) -> None:
+        """One line more, for which it has room."""
+        assert self._gathering is not None
+        self._gathering.add(line.id, content)
+        self._kind = line
+        self._came += 1
+
+    async def answer(self, name: str) -> JsonObject | None:
+        """The provider's line of that name; None if it is not in this wave after all.
 
         Raises:
             ProviderError: the wave failed as a whole.
         """
-        name = line.id
         future = self.waiting[name] = asyncio.get_running_loop().create_future()
-        if self._open:
-            self._lines[name] = line
-            self._came += 1
-            self._bytes += len(line.content)
-        del line  # its picture is not needed twice while it waits for hours
         try:
             answer: JsonObject | None = await future
             return answer
@@ -208,17 +214,16 @@ class _Wave:
     def _left(self, name: str) -> None:
         """Somebody waits no longer. Without anybody nothing more is sent and nothing more is asked."""
         del self.waiting[name]
-        if (left := self._lines.pop(name, None)) is not None:
-            self._bytes -= len(left.content)
+        if self._gathering is not None:
+            self._gathering.leave_out(name)
         if not self.waiting and not self.ended:
             self.ended = True
             self._task.cancel()
 
     async def _see_through(self) -> None:
         try:
-            if self._open:
+            if self._gathering is not None:
                 await self._quiet()
-                self._open = False
                 await self._order()
             answers = await self._answers()
         except asyncio.CancelledError:
@@ -228,6 +233,9 @@ class _Wave:
             self._over({}, error)
         else:
             self._over(answers)
+        finally:
+            if self._gathering is not None:
+                self._gathering.remove()
 
     def _over(self, answers: dict[str, JsonObject], error: Exception | None = None) -> None:
         self.ended = True
@@ -253,19 +261,24 @@ class _Wave:
 
     async def _order(self) -> None:
         """Send the lines up and have a batch made; what that takes is on disk before it is asked for."""
-        lines = list(self._lines.values())
-        url, model = lines[0].url, lines[0].model
-        path = await asyncio.to_thread(_written, self.id, lines)
-        names = tuple(line.id for line in lines)
-        self._lines.clear()
-        del lines
+        assert self._gathering is not None
+        assert self._kind is not None
+        url, model = self._kind.url, self._kind.model
+        lines, self._gathering = self._gathering, None
         try:
-            file = await self._routes.upload(path, model)
+            await asyncio.to_thread(lines.close)
+            file = await self._routes.upload(lines.path, model)
         finally:
-            path.unlink(missing_ok=True)
+            lines.remove()
         wave = Wave(
-            id=self.id, endpoint=self._routes.endpoint, url=url, model=model, file=file, ordered=time.time(), lines=names
-        )  # fmt: skip
+            id=self.id,
+            endpoint=self._routes.endpoint,
+            url=url,
+            model=model,
+            file=file,
+            ordered=time.time(),
+            lines=lines.names,
+        )
         async with self._alone():
             await asyncio.to_thread(self._files.save, wave)
             try:
@@ -337,7 +350,7 @@ class _Wave:
             waiting = set(self.waiting)
             answers: dict[str, JsonObject] = {name: {} for name in waiting}
             for file in state.files:
-                path = _scratch(file)
+                path = scratch_file("-replies.jsonl")
                 try:
                     await self._routes.download(file, path, wave.model)
                     answers |= await asyncio.to_thread(self._kept, path, set(wave.lines), waiting)
@@ -387,17 +400,3 @@ def _another(error: Exception) -> Exception:
             retry_after=error.retry_after,
         )
     return error
-
-
-def _scratch(name: str) -> Path:
-    handle, path = tempfile.mkstemp(prefix="personalab-", suffix=f"-{Path(name).name}")
-    os.close(handle)
-    return Path(path)
-
-
-def _written(wave: str, lines: Iterable[Line]) -> Path:
-    """A file with these lines, outside of the results: it holds pictures, and lives as long as it takes to send it."""
-    path = _scratch(f"{wave}.jsonl")
-    with path.open("wb") as file:
-        file.writelines(line.content for line in lines)
-    return path

@@ -173,7 +173,7 @@ def test_names_of_lines(bodies: list[Any], keys: list[str], replicate: int, time
             for _ in range(times):
                 line = line_of(body, key, replicate, before)
                 assert line == line_of(body, key, replicate, before)
-                assert json.loads(line.content)["body"] == body
+                assert json.loads(line.content(body))["body"] == body
                 before.append(line.id)
             names += before
     assert len(set(names)) == len(names) == len(bodies) * len(keys) * times
@@ -306,7 +306,9 @@ def test_killed_while_it_stores(tmp_path: Path) -> None:
         assert len(list(tmp_path.glob("??/*.json"))) < 40 * len(EACH_STAGE)
         assert done(client(server.base_url, tmp_path, many=40)) == 40
         assert dict(server.ledger.stages) == dict.fromkeys(EACH_STAGE, 40)
-    assert left(tmp_path) == []
+    assert (
+        len(left(tmp_path)) <= 32
+    )  # stored and not yet let go: as many as there are threads that store, at most
 
 
 @pytest.mark.slow
@@ -417,9 +419,15 @@ def test_what_is_written_down(tmp_path: Path) -> None:
     assert files.having("y", "here") is None
     files.keep("x", {"custom_id": "x"})
     assert files.reply("x") == {"custom_id": "x"}
+    files.clear()
+    assert files.reply("x")
     files.take("x")
     files.take("x")
     assert files.reply("x") is None
+    files.keep("old", {})
+    os.utime(tmp_path / "replies" / "old.json", (0, 0))
+    files.clear()
+    assert files.reply("old") is None
 
 
 # What goes wrong

@@ -46,6 +46,7 @@ LAYERS = [
         "parameters",
         "meters",
         "notebook_engines",
+        "line_files",
     ],
     [
         "estimates",
