@@ -84,7 +84,7 @@ class BatchRoutes:
         """
         with lines.open("rb") as file:
             answer = await self._answer(
-                lambda client: client.upload("/files", {"purpose": "batch"}, lines.name, file),
+                lambda client: client.upload("/files", {"purpose": "batch"}, "personalab.jsonl", file),
                 model,
                 BATCH_FILE_SECONDS,
             )

@@ -72,6 +72,21 @@ def check_writable(folder: Path) -> None:
         raise _cannot_write(folder, error) from error
 
 
+def scratch_file(folder: Path) -> Path:
+    """A new file for a short life, which only its owner reads; what a killed process leaves of such is cleared as parts are.
+
+    Raises:
+        OutputError: the folder cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=folder, prefix=".", suffix=_PART)
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
+    os.close(handle)
+    return Path(name)
+
+
 def clear_parts(folder: Path) -> None:
     """Remove what killed processes left half written, once it is old enough to be nobody's."""
     for part in folder.glob(f".*{_PART}"):

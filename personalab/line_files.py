@@ -1,28 +1,22 @@
-"""A file of lines on its way to a provider. It lies outside of the results, as it holds pictures, and is gone once it was sent."""
+"""A file of lines on its way to a provider. It holds pictures, and is gone once it was sent."""
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
-
-def scratch_file(ending: str) -> Path:
-    """A new file for a short life; only its owner reads it."""
-    handle, path = tempfile.mkstemp(prefix="personalab-", suffix=ending)
-    os.close(handle)
-    return Path(path)
+from personalab.files import scratch_file
 
 
 class LineFile:
     """Lines by their names, on disk as they come, so that memory does not grow with them.
 
     Raises:
-        OSError: there is no room for it.
+        OutputError: the folder cannot be made or written.
     """
 
-    def __init__(self) -> None:
-        self.path = scratch_file("-batch.jsonl")
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.path = scratch_file(folder)
         self._file = self.path.open("w+b")
         self._places: dict[str, tuple[int, int]] = {}
         self._end = 0
@@ -52,7 +46,7 @@ class LineFile:
         """No more lines: the file holds those that were not left out."""
         if self.size < self._end:
             whole = self.path
-            self.path = scratch_file("-batch.jsonl")
+            self.path = scratch_file(self._folder)
             with self.path.open("wb") as file:
                 for place, length in self._places.values():
                     self._file.seek(place)

@@ -17,7 +17,7 @@ from pathlib import Path
 import orjson
 from pydantic import ValidationError
 
-from personalab.files import write_whole
+from personalab.files import clear_parts, write_whole
 from personalab.records import JsonObject, Record
 
 _KEPT_SECONDS = 30 * 24 * 3600.0
@@ -100,7 +100,9 @@ class WaveFiles:
         self._reply(line).unlink(missing_ok=True)
 
     def clear(self) -> None:
-        """Let go of replies that nobody took in a month, as long as providers keep them: what was killed left them."""
+        """Let go of what was killed: half-written files, and replies that nobody took in a month, as long as providers keep them."""
+        clear_parts(self.folder)
+        clear_parts(self.folder / "replies")
         for path in self.folder.glob("replies/*.json"):
             with suppress(OSError):  # another process was faster
                 if path.stat().st_mtime < time.time() - _KEPT_SECONDS:

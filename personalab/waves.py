@@ -24,7 +24,8 @@ from personalab.batch_routes import BatchRoutes, BatchState, Url, answer_in, lin
 from personalab.claims import claims_in
 from personalab.config import BATCH_POLL_GROWTH, BatchSettings
 from personalab.errors import BatchRefused, ProviderError, ProviderUnreachable
-from personalab.line_files import LineFile, scratch_file
+from personalab.files import scratch_file
+from personalab.line_files import LineFile
 from personalab.records import JsonObject
 from personalab.transport import WireReply, read_answer
 from personalab.wave_files import Wave, WaveFiles
@@ -170,7 +171,7 @@ class _Wave:
         self.state: BatchState | None = None
         self.ended = False
         self._routes, self._files, self._settings = routes, files, settings
-        self._gathering = LineFile() if under_way is None else None
+        self._gathering = LineFile(files.folder) if under_way is None else None
         self._kind: Line | None = None
         self._came = 0
         self._full = asyncio.Event()
@@ -350,7 +351,7 @@ class _Wave:
             waiting = set(self.waiting)
             answers: dict[str, JsonObject] = {name: {} for name in waiting}
             for file in state.files:
-                path = scratch_file("-replies.jsonl")
+                path = scratch_file(self._files.folder)
                 try:
                     await self._routes.download(file, path, wave.model)
                     answers |= await asyncio.to_thread(self._kept, path, set(wave.lines), waiting)

@@ -46,7 +46,6 @@ LAYERS = [
         "parameters",
         "meters",
         "notebook_engines",
-        "line_files",
     ],
     [
         "estimates",
@@ -58,6 +57,7 @@ LAYERS = [
         "reviews",
         "predictors",
         "wave_files",
+        "line_files",
     ],
     [
         "replies",
