@@ -97,7 +97,7 @@ _VARIABLES = {
     "batch": "PERSONALAB_BATCH",
     "outputs": "PERSONALAB_OUTPUTS",
 }
-_ROOT_MARKS = (".env", "pyproject.toml", "environment.yml")
+ROOT_MARKS = (".env", "pyproject.toml", "environment.yml")
 
 
 class Address(Record):
@@ -217,7 +217,7 @@ def project_root() -> Path:
     """
     here = Path.cwd()
     for folder in (here, *here.parents):
-        if any((folder / mark).is_file() for mark in _ROOT_MARKS):
+        if any((folder / mark).is_file() for mark in ROOT_MARKS):
             return folder
     return here
 

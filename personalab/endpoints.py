@@ -19,6 +19,7 @@ from personalab.batch_routes import BatchRoutes
 from personalab.clients import load_client
 from personalab.config import OFFLINE_MODEL, OPENAI_URL, Address, BatchSettings
 from personalab.dialect import Dialect, is_about_pictures
+from personalab.dry import PlannedCall, dry_folder, note_call
 from personalab.errors import ConfigError, ImagesUnsupported, RequestRefused
 from personalab.estimates import Estimate
 from personalab.limits import Limits, NoLimits
@@ -89,6 +90,7 @@ class Endpoint:
         self._prices = dict(prices or {})
         self._transport = transport
         self._batch, self._folder = batch, folder
+        self._dry = dry_folder() is not None
         self._waves: Waves | None = None
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self.limits = self._new_limits(gate)
@@ -118,10 +120,12 @@ class Endpoint:
         self._tally.add(sent=1)
         began, started = time.time(), time.perf_counter()
         try:
-            carry = self._in_batch if self._batch else self._at_once
+            carry = self._in_batch if self._batch and not self._dry else self._at_once
             wire = await carry(request, model, dialect, journey)
         finally:
             journey.spans.append((round(began, 4), round(began + time.perf_counter() - started, 4)))
+        if self._dry:
+            self._note(request, model, wire)
         self._estimate.learn(wire.usage)
         self._tally.paid(wire.usage, self.price(model))
         return wire
@@ -138,6 +142,11 @@ class Endpoint:
         wire = await self._through_batches().send(line, body)
         journey.lines.append(line.id)
         return wire
+
+    def _note(self, request: Request, model: str, wire: WireReply) -> None:
+        price = self.price(model)
+        cost = price.cost(wire.usage) if price else None
+        note_call(PlannedCall(stage=request.stage, model=model, usage=wire.usage, cost=cost))
 
     def settled(self, journey: Journey) -> None:
         """A question is at its end: what batches brought for it is in the cache, or of no use."""
@@ -190,7 +199,8 @@ class Endpoint:
             return self._transport
 
     def _new_transport(self) -> Transport:
-        return OpenAITransport(self._url(), self._settings.api_key, self._timeout_seconds)
+        key = None if self._dry else self._settings.api_key
+        return OpenAITransport(self._url(), key, self._timeout_seconds)
 
     def _through_batches(self) -> Waves:
         with self._lock:
@@ -208,14 +218,14 @@ class Endpoint:
         return Path(self._temporary.name)
 
     def _url(self) -> str:
-        if not self.offline:
+        if not self.offline and not self._dry:
             return self._settings.api_base or OPENAI_URL
         from personalab.offline.embedded import embedded_url
 
         return embedded_url()
 
     def _new_limits(self, gate: GateScope) -> Limits:
-        if self._batch:
+        if self._batch or self._dry:
             return NoLimits(self._settings.max_concurrent)
         slots = self._slots(gate)
         return Limits(self._settings.max_concurrent, slots, self._pace(shared=slots is not None))

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from personalab.dry import check_inside
 from personalab.errors import OutputError
 
 _PART = ".part"
@@ -97,6 +98,7 @@ def clear_parts(folder: Path) -> None:
 
 def _part(folder: Path, content: bytes, durable: bool = True) -> Path:
     """A temporary file in the folder with the content. Its ending is nobody's, so no search finds it."""
+    check_inside(folder)
     folder.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=folder, prefix=".", suffix=_PART)
     part = Path(name)

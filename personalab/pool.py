@@ -18,6 +18,7 @@ from personalab.cache import Cache, CacheMode, Why, identity, key_of
 from personalab.claims import claims_in
 from personalab.config import Address, BatchSettings, EndpointSettings, load_settings
 from personalab.dialect import asked_again
+from personalab.dry import CACHE_BELOW, dry_folder
 from personalab.endpoints import Endpoint, GateScope, Journey, Span
 from personalab.errors import (
     ConfigError,
@@ -111,7 +112,7 @@ class LLMPool:
         self._batch = _batch(batch, settings.batch)
         if self._batch and transport is not None:
             raise ConfigError("batches need an address: give no transport with batch")
-        self.cache = Cache(Path(cache_dir) if cache_dir else settings.outputs / "cache", cache)
+        self.cache = _cache(cache_dir, settings.outputs, cache)
         self._tally = Tally()
         self.budget = budget
         addresses: list[Address] = [*endpoints] or [settings]
@@ -326,6 +327,14 @@ class LLMPool:
             not_applied=delivery.not_applied,
             spans=tuple(spans),
         )
+
+
+def _cache(given: Path | str | None, outputs: Path, mode: CacheMode) -> Cache:
+    folder, dry = Path(given) if given else outputs / "cache", dry_folder()
+    if dry is None:
+        return Cache(folder, mode)
+    inside = folder.resolve().is_relative_to(dry.resolve())
+    return Cache(outputs / "cache", mode, below=dry / CACHE_BELOW if inside else folder)
 
 
 def _batch(given: BatchSettings | bool | None, wanted: bool) -> BatchSettings | None:

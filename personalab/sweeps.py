@@ -80,12 +80,17 @@ class Plan(Record):
         counted = {why: sum(each.why == why for each in self.planned) for why in said}
         return [said[why].format(_count(number)) for why, number in counted.items() if number]
 
-    def __str__(self) -> str:
-        lines = [
+    @property
+    def head(self) -> str:
+        """How many are to run, and where."""
+        return (
             f"{self.folder}: {sum(each.runs for each in self.planned)} of {_count(len(self.planned))} to run"
-        ]
+        )
+
+    def __str__(self) -> str:
+        lines = [self.head]
         lines += [
-            f"  {'run ' if each.runs else 'keep'}  {_shown(each.why)}  {point_text(each.trial.parameters)}"
+            f"  {'run ' if each.runs else 'keep'}  {reason_text(each.why)}  {point_text(each.trial.parameters)}"
             for each in self.planned
         ]
         return "\n".join([*lines, *self.notes])
@@ -217,7 +222,7 @@ def run_plan(
     """
     batch = batch or load_settings().batch
     if jobs is None:
-        jobs = BATCH_JOBS if batch else _cores()
+        jobs = BATCH_JOBS if batch else cores()
     if jobs < 1:
         raise ConfigError(f"a sweep needs one job or more, not {jobs}")
     if timeout is not None and not timeout > 0:
@@ -241,7 +246,7 @@ def run_plan(
             max(1, min(jobs, len(tasks))), thread_name_prefix="personalab-trial"
         )
         try:
-            ran = _run_all(plan, tasks, pool, progress)
+            ran = run_all(plan, tasks, pool, progress)
         finally:
             if executor is None:
                 pool.shutdown(cancel_futures=True)
@@ -256,8 +261,8 @@ def run_plan(
     )
 
 
-def _run_all(plan: Plan, tasks: list[Task], pool: Executor, progress: bool) -> dict[str, Trial]:
-    """The trials as they ended, by name."""
+def run_all(plan: Plan, tasks: list[Task], pool: Executor, progress: bool) -> dict[str, Trial]:
+    """Run tasks of a plan: the trials as they ended, by name. An interrupt ends their kernels, and is passed on."""
     began = time.monotonic()
     ended: dict[str, Trial] = {}
     starts: dict[str, float] = {}
@@ -362,7 +367,8 @@ def _alone(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _cores() -> int:
+def cores() -> int:
+    """How many trials may work at once."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -370,5 +376,6 @@ def _count(number: int) -> str:
     return f"{number} trial" if number == 1 else f"{number} trials"
 
 
-def _shown(why: Reason) -> str:
+def reason_text(why: Reason) -> str:
+    """Why a trial runs or not, as wide as the widest."""
     return f"{why:<16}"

@@ -23,6 +23,7 @@ from typing import Any, TextIO
 
 from personalab.config import load_settings
 from personalab.credentials import hide, known_credentials
+from personalab.dry import DRY, DRY_TRIAL
 from personalab.errors import ConfigError, KernelError
 from personalab.files import write_whole
 from personalab.meters import TRIAL, known_total, read_meters
@@ -42,7 +43,7 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 class Task(Record):
     """What is needed to run a trial, anywhere: it can be sent to another process. `timeout` is in seconds, for all its cells.
 
-    With `batch` its pools send their requests through the provider's batch endpoint.
+    With `batch` its pools send their requests through the provider's batch endpoint. `dry` is the scratch folder of a dry run.
     """
 
     trial: Trial
@@ -51,6 +52,7 @@ class Task(Record):
     timeout: float | None = None
     engine: str | None = None
     batch: bool = False
+    dry: Path | None = None
 
 
 def run_trial(task: Task) -> Trial:
@@ -235,8 +237,13 @@ class _Run:
             TRIAL: str(self._attempt.absolute()),
             "PERSONALAB_OUTPUTS": str(load_settings().outputs.absolute()),
             **({"PERSONALAB_BATCH": "1"} if self.task.batch else {}),
+            **(self._dry_environment(self.task.dry) if self.task.dry else {}),
         }
         return [f"--IPKernelApp.exec_lines=import os; os.environ.update({given!r}); del os", "--log-level=40"]
+
+    def _dry_environment(self, scratch: Path) -> dict[str, str]:
+        outputs = str(scratch / "outputs")
+        return {DRY: str(scratch), DRY_TRIAL: str(self.task.folder.absolute()), "PERSONALAB_OUTPUTS": outputs}
 
     def _seconds_left(self, cell: Any) -> float | None:
         if self.task.timeout is None or self._began is None:

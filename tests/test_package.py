@@ -32,6 +32,7 @@ LAYERS = [
         "pace",
         "forked_kernels",
     ],
+    ["dry"],
     [
         "agreement",
         "attributes",
@@ -125,7 +126,7 @@ LAYERS = [
     ["frames"],
     ["charts", "side_by_side", "tables", "persona_frames"],
     ["widgets", "sweeps"],
-    ["sweep_reports"],
+    ["sweep_reports", "dry_sweeps"],
     ["commands"],
     ["cli"],
     ["__init__", "__main__"],

@@ -58,9 +58,12 @@ def sweep(
         typer.Option(help="fork, spawn or papermill.  [default: fork where the system can, else spawn]"),
     ] = None,
     batch: InBatches = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and run nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would run and what it would send, and send nothing.")
+    ] = False,
 ) -> int:
     """A sweep from the command line: the exit code, 1 where a trial is not done."""
+    from personalab.dry_sweeps import estimate_sweep
     from personalab.errors import ConfigError
     from personalab.notebooks import read_notebook
     from personalab.sweep_reports import report
@@ -78,7 +81,7 @@ def sweep(
         retry_failed=retry_failed,
     )
     if dry_run:
-        print(plain(str(plan)))
+        print(plain(str(estimate_sweep(plan, jobs=jobs, timeout=timeout, engine=engine, batch=batch))))
         return 0
     for note in plan.notes:
         print(plain(note), file=sys.stderr)
