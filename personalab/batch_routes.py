@@ -37,6 +37,7 @@ _MARK = "personalab"
 _PAGE = 100
 _CLOCKS_APART_SECONDS = 600.0
 _OVER = ("failed", "completed", "expired", "cancelled")
+_TOO_LARGE = 413
 _LATER_SECONDS = 60.0
 _TOO_MANY_TOKENS = "token_limit_exceeded"
 
@@ -201,9 +202,11 @@ class BatchRoutes:
                 status=answer.status,
             )
         if isinstance(refusal, RequestRefused):
+            mend = "leave batch out for this endpoint if that cannot be mended"
+            if answer.status == _TOO_LARGE:
+                mend = "make smaller ones (BatchSettings.bytes_max)"
             raise BatchRefused(
-                f"{self.endpoint}: the batch is refused ({answer.status}): {refusal.said}; leave batch out for this endpoint "
-                "if that cannot be mended",
+                f"{self.endpoint}: the batch is refused ({answer.status}): {refusal.said}; {mend}",
                 endpoint=self.endpoint,
                 model=model,
                 status=answer.status,

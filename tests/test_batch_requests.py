@@ -17,6 +17,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 from aiohttp import web
 from conftest import PORTRAITS, no_wait
@@ -24,6 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sample_notebooks import write_notebook
 
+from personalab.batch_routes import BatchRoutes, BatchState
 from personalab.budgets import Budget
 from personalab.config import BatchSettings, EndpointSettings
 from personalab.errors import (
@@ -178,6 +180,88 @@ def test_names_of_lines(bodies: list[Any], keys: list[str], replicate: int, time
             names += before
     assert len(set(names)) == len(names) == len(bodies) * len(keys) * times
     assert all(re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", name) for name in names)
+
+
+async def test_the_protocol_is_openais() -> None:
+    """Its own client sends a file, has a batch made, looks at it, lists it, cancels one, and reads lines in any order."""
+    lines = [
+        line_of({"model": "m", "messages": [{"role": "user", "content": f"no {n}"}]}, "", 0, [])
+        for n in range(9)
+    ]
+    content = b"".join(
+        line.content({"model": "m", "messages": [{"role": "user", "content": f"no {n}"}]})
+        for n, line in enumerate(lines)
+    )
+    with server_with("batch_expires=0.3", "batch_polls=1") as server:
+        async with openai.AsyncOpenAI(base_url=server.base_url, api_key="any", max_retries=0) as client:
+            file = await client.files.create(file=("lines.jsonl", content), purpose="batch")
+            assert (file.bytes, file.purpose) == (len(content), "batch")
+            order: Any = {"endpoint": "/v1/chat/completions", "completion_window": "24h"}
+            batch = await client.batches.create(input_file_id=file.id, metadata={"whose": "mine"}, **order)
+            seen = [(await client.batches.retrieve(batch.id)).status]
+            while (batch := await client.batches.retrieve(batch.id)).status not in ("completed", "expired"):
+                seen.append(batch.status)
+            assert seen[0] in ("validating", "in_progress")
+            assert batch.status == "expired"
+            assert batch.metadata == {"whose": "mine"}
+            assert batch.request_counts
+            assert batch.output_file_id
+            assert batch.error_file_id
+            replies = [
+                json.loads(line)
+                for line in (await client.files.content(batch.output_file_id)).text.splitlines()
+            ]
+            errors = [
+                json.loads(line)
+                for line in (await client.files.content(batch.error_file_id)).text.splitlines()
+            ]
+            names = [line["custom_id"] for line in replies + errors]
+            assert sorted(names) == sorted(line.id for line in lines)
+            assert [line["custom_id"] for line in replies] != [name for line in lines if (name := line.id) in names[: len(replies)]]  # fmt: skip
+            assert len(replies) == batch.request_counts.completed
+            assert {line["error"]["code"] for line in errors} == {"batch_expired"}
+            second = await client.batches.create(input_file_id=file.id, **order)
+            assert (await client.batches.cancel(second.id)).status == "cancelled"
+            assert [each.id async for each in client.batches.list(limit=1)] == [second.id, batch.id]
+            twice = await client.files.create(file=("twice.jsonl", content * 2), purpose="batch")
+            failed = await client.batches.create(input_file_id=twice.id, **order)
+            while (failed := await client.batches.retrieve(failed.id)).status != "failed":
+                pass
+            assert failed.errors
+            assert failed.errors.data
+            assert {error.code for error in failed.errors.data} == {"duplicate_custom_id"}
+            with pytest.raises(openai.BadRequestError):
+                await client.files.create(file=("a.jsonl", content), purpose="vision")
+            with pytest.raises(openai.NotFoundError):
+                await client.batches.retrieve("batch_of_nobody")
+
+
+async def test_an_order_is_found_among_many(tmp_path: Path) -> None:
+    """By its file or by our name for it, on whichever page of the list it is."""
+    file = tmp_path / "lines.jsonl"
+    file.write_bytes(b"{}\n")
+    with OfflineServer() as server:
+        routes = BatchRoutes(server.base_url, None)
+        mine, others = [await routes.upload(file, "m") for _ in range(2)]
+        order = await routes.make(mine, "/v1/chat/completions", "the wave", "m")
+        for number in range(120):
+            await routes.make(others, "/v1/chat/completions", f"another {number}", "m")
+        for known_file, known_wave in ((mine, "?"), ("?", "the wave")):
+            found = await routes.find(known_file, known_wave, time.time(), "m")
+            assert found
+            assert found.id == order.id
+        assert await routes.find("?", "?", time.time(), "m") is None
+
+
+async def test_a_large_file(tmp_path: Path) -> None:
+    """Larger than a single request may be; one that is too large for the provider says what to do."""
+    large = tmp_path / "large.jsonl"
+    large.write_bytes(b"x" * 70_000_000)
+    with OfflineServer() as server:
+        assert await BatchRoutes(server.base_url, None).upload(large, "m")
+        large.write_bytes(b"x" * 200_000_001)
+        with pytest.raises(BatchRefused, match=r"413.*make smaller ones \(BatchSettings.bytes_max\)"):
+            await BatchRoutes(server.base_url, None).upload(large, "m")
 
 
 # Stopped, killed, started again
@@ -535,8 +619,6 @@ async def test_a_batch_of_another_account(tmp_path: Path) -> None:
 
 async def test_too_many_tokens_wait(tmp_path: Path) -> None:
     """A provider that takes no more tokens for now is asked again later, as after any rate limit."""
-    from personalab.batch_routes import BatchRoutes, BatchState
-
     state = BatchState(id="b", status="failed", model="m", problem="Enqueued token limit reached", code="token_limit_exceeded")  # fmt: skip
     error = BatchRoutes("http://here/v1", None).failure(state)
     assert isinstance(error, RateLimited)

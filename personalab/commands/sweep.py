@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 HELP = "Run a notebook over a grid of parameters, each trial in a kernel of its own; what is done is kept."
 EPILOG = (
     "Trials lie in outputs/sweeps/NAME/TRIAL: executed.ipynb, trial.json, log.txt, recorded values; report.html beside them "
-    "shows all. The same command again goes on where it stopped. Keys come from the environment, never as parameters. "
+    "shows all. The same command again goes on where it stopped. --dry-run runs the notebooks in a scratch copy of the project, the "
+    "embedded provider answers, and what personalab does stays there; what they do by other means is done. Keys come from the environment, never as parameters. "
     "Example: personalab sweep notebooks/03_compare_temperatures.ipynb -g language=English,Español -g replicates=2,3"
 )
 

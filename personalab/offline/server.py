@@ -18,7 +18,7 @@ from random import Random
 from typing import Any, Self
 
 import orjson
-from aiohttp import BodyPartReader, web
+from aiohttp import BodyPartReader, MultipartReader, web
 
 from personalab.errors import ConfigError
 from personalab.offline.batch_desk import FILE_BYTES_MOST, BatchDesk
@@ -254,7 +254,8 @@ class _Service:
     async def take_file(self, request: web.Request) -> web.Response:
         self._enter_desk(request)
         fields, name = {"file": b"", "purpose": b""}, ""
-        async for part in await request.multipart():
+        # Not `request.multipart()`, which allows no more than a single request may have.
+        async for part in MultipartReader(request.headers, request.content):
             if isinstance(part, BodyPartReader) and part.name in fields:
                 fields[part.name] = bytes(await part.read())
                 name = part.filename or name
