@@ -168,7 +168,7 @@ class Budget:
         if self.ceilings.cost is not None and price is None:
             raise PriceUnknown(
                 f"budget: what {model!r} costs is unknown, so a ceiling of ${self.ceilings.cost:g} cannot be kept; give "
-                f"prices={{{model!r}: Price(input=…, output=…)}} to the pool, or a ceiling on tokens"
+                f"prices={{{model!r}: Price(input=…, output=…)}} to the pool (in batches with batch=…), or a ceiling on tokens"
             )
 
     @asynccontextmanager

@@ -146,11 +146,11 @@ def _wire_reply(content: bytes, model: str, key: SecretStr, quotas: tuple[Quota,
     message = choice["message"]
     usage = data.get("usage") or {}
     return WireReply(
-        text=_without(key, _whole(message.get("content"))),
-        model=_without(key, str(data.get("model") or model)),
-        finish_reason=_without(key, str(choice.get("finish_reason") or "stop")),
+        text=without(key, _whole(message.get("content"))),
+        model=without(key, str(data.get("model") or model)),
+        finish_reason=without(key, str(choice.get("finish_reason") or "stop")),
         usage=Usage(input_tokens=usage.get("prompt_tokens"), output_tokens=usage.get("completion_tokens")),
-        refusal=_without(key, message.get("refusal") or "") or None,
+        refusal=without(key, message.get("refusal") or "") or None,
         quotas=quotas,
     )
 
@@ -162,14 +162,14 @@ def _vector_reply(content: bytes, model: str, key: SecretStr, quotas: tuple[Quot
         raise ValueError("an empty vector")
     return WireReply(
         text=json.dumps(vector),
-        model=_without(key, str(data.get("model") or model)),
+        model=without(key, str(data.get("model") or model)),
         finish_reason="stop",
         usage=Usage(input_tokens=(data.get("usage") or {}).get("prompt_tokens"), output_tokens=0),
         quotas=quotas,
     )
 
 
-def _without(key: SecretStr, text: str) -> str:
+def without(key: SecretStr, text: str) -> str:
     """A reply without the key, for a server that echoes what it was sent; a key that is a common word stays."""
     secret = key.get_secret_value()
     return text.replace(secret, "[key]") if len(secret) >= _REPLY_KEY_CHARACTERS else text

@@ -14,7 +14,6 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-import orjson
 from pydantic import ValidationError
 
 from personalab.files import clear_parts, write_whole
@@ -79,13 +78,13 @@ class WaveFiles:
                     return name
         return None
 
-    def keep(self, line: str, reply: JsonObject) -> None:
-        """Write down a reply that was paid for.
+    def keep(self, line: str, reply: str) -> None:
+        """Write down a reply that was paid for, as JSON.
 
         Raises:
             OutputError: the folder cannot be written.
         """
-        write_whole(self._reply(line), orjson.dumps(reply), durable=False)
+        write_whole(self._reply(line), reply.encode(), durable=False)
 
     def reply(self, line: str) -> JsonObject | None:
         """A reply that nobody took yet."""

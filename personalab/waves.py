@@ -27,7 +27,7 @@ from personalab.errors import BatchRefused, ProviderError, ProviderUnreachable
 from personalab.files import scratch_file
 from personalab.line_files import LineFile
 from personalab.records import JsonObject
-from personalab.transport import WireReply, read_answer
+from personalab.transport import WireReply, read_answer, without
 from personalab.wave_files import Wave, WaveFiles
 
 _TICKS = 4
@@ -106,23 +106,23 @@ class Waves:
     @property
     def now(self) -> str:
         """How far they are, in a few words; empty when there are none."""
-        waves = [wave for desk in list(self._desks.values()) for wave in desk.all()]
+        waves = [wave for desk in list(self._desks.values()) for wave in list(desk.under_way.values())]
         told = [str(wave) for wave in waves if wave.state]
         gathering = sum(len(wave.waiting) for wave in waves if wave.state is None)
         return " · ".join([*told, *([f"{gathering} requests for the next batch"] if gathering else [])])
 
     def _watch(self, desk: _Desk, wave: str) -> _Wave:
-        if wave not in desk.under_way or desk.under_way[wave].ended:
-            desk.under_way[wave] = _Wave(self._routes, self._files, self._settings, wave)
-        return desk.under_way[wave]
+        there = desk.under_way.get(wave)
+        if there is None or there.ended:
+            there = desk.add(_Wave(self._routes, self._files, self._settings, wave))
+        return there
 
     def _gathered(self, desk: _Desk, line: Line, content: bytes) -> _Wave:
         """The wave that a line goes with, put into it."""
         kind = line.url, line.model  # a file is for one of each
         wave = desk.gathering.get(kind)
         if wave is None or wave.ended or not wave.takes(content):
-            wave = desk.gathering[kind] = _Wave(self._routes, self._files, self._settings)
-            desk.under_way[wave.id] = wave
+            wave = desk.gathering[kind] = desk.add(_Wave(self._routes, self._files, self._settings))
         wave.add(line, content)
         return wave
 
@@ -154,10 +154,16 @@ class _Desk:
     gathering: dict[tuple[Url, str], _Wave] = field(default_factory=dict)
     under_way: dict[str, _Wave] = field(default_factory=dict)
 
-    def all(self) -> list[_Wave]:
-        """Those that are not over; the others are forgotten."""
-        self.under_way = {name: wave for name, wave in self.under_way.items() if not wave.ended}
-        return list(self.under_way.values())
+    def add(self, wave: _Wave) -> _Wave:
+        """One more, until it is over: then nothing here holds it, nor the loop that it ran in."""
+        self.under_way[wave.id] = wave
+        wave.task.add_done_callback(lambda task: self._forget(wave))
+        return wave
+
+    def _forget(self, wave: _Wave) -> None:
+        if self.under_way.get(wave.id) is wave:
+            del self.under_way[wave.id]
+        self.gathering = {kind: other for kind, other in self.gathering.items() if other is not wave}
 
 
 class _Wave:
@@ -176,7 +182,7 @@ class _Wave:
         self._came = 0
         self._full = asyncio.Event()
         self._since = time.time()
-        self._task = asyncio.create_task(self._see_through())
+        self.task = asyncio.create_task(self._see_through())
 
     def __str__(self) -> str:
         assert self.state is not None
@@ -219,7 +225,7 @@ class _Wave:
             self._gathering.leave_out(name)
         if not self.waiting and not self.ended:
             self.ended = True
-            self._task.cancel()
+            self.task.cancel()
 
     async def _see_through(self) -> None:
         try:
@@ -372,7 +378,7 @@ class _Wave:
                 continue
             answer = answer_in(line)
             if answer is not None and answer.status < 400:
-                self._files.keep(name, line)
+                self._files.keep(name, without(self._routes.key, orjson.dumps(line).decode()))
             if name in waiting:
                 wanted[name] = line
         return wanted

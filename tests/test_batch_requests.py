@@ -20,9 +20,10 @@ from typing import Any
 import openai
 import pytest
 from aiohttp import web
-from conftest import PORTRAITS, no_wait
+from conftest import PORTRAITS, ScriptedProvider, no_wait
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 from sample_notebooks import write_notebook
 
 from personalab.batch_routes import BatchRoutes, BatchState
@@ -36,10 +37,14 @@ from personalab.errors import (
     PriceUnknown,
     RateLimited,
 )
+from personalab.experiments import Experiment
+from personalab.grids import grid
+from personalab.jobs import plan_calendars, write_tweets
 from personalab.offline.faults import Faults, parse_faults
 from personalab.offline.ledger import Ledger, LedgerBook
 from personalab.offline.server import OfflineServer, application
 from personalab.pipeline import Pipeline
+from personalab.planner import Planner
 from personalab.pool import LLMPool
 from personalab.prices import Price, price_of
 from personalab.records import Message, Request
@@ -47,7 +52,7 @@ from personalab.runs import Run
 from personalab.stages import STAGES
 from personalab.sweeps import sweep
 from personalab.wave_files import Wave, WaveFiles
-from personalab.waves import BatchGoesOn, line_of
+from personalab.waves import BatchGoesOn, _Wave, line_of
 
 QUICK = BatchSettings(quiet_seconds=0.4, poll_first_seconds=0.02, poll_max_seconds=0.1, settle_seconds=0.3)
 DEPTH = 3
@@ -118,6 +123,30 @@ async def test_the_embedded_provider_plays_it_too(tmp_path: Path) -> None:
     run = await Pipeline(pool).run(description=PERSONA)
     assert run.status == "done"
     assert (pool.counts.sent, pool.counts.cost) == (7, 0.0)
+    assert left(tmp_path / "cache") == []
+
+
+@pytest.mark.slow
+async def test_experiments_and_months(tmp_path: Path) -> None:
+    """They know nothing of batches: two for what is shared and what is varied, two for a month, one or more for its tweets."""
+    with OfflineServer() as server:
+        pipeline = Pipeline(pool_at(server.base_url, tmp_path / "cache"))
+        conditions = grid("social_network", temperature=[0.3, 1.1], replicates=2)
+        experiment = await Experiment(
+            pipeline, conditions, sorted(PORTRAITS.glob("*.png"))[:2], progress=False
+        ).run()
+        assert [cell.run.status for cell in experiment.cells] == ["done"] * 8
+        assert dict(server.ledger.stages) == {"core_persona": 2, "social_network": 8}
+        assert server.ledger.batches == 2
+        run = await pipeline.run(sorted(PORTRAITS.glob("*.png"))[0])
+        card = run.save(tmp_path / "personas").card
+        before = server.ledger.batches
+        planner = Planner(pipeline.pool)
+        plan = await plan_calendars(planner, [card], "2026-12", tmp_path / "calendars", progress=False)
+        assert server.ledger.batches - before >= 2
+        files = [row.file for row in plan.rows]
+        done = await write_tweets(planner, [card], files, tmp_path / "tweets", count=5, progress=False)
+        assert [(row.state, row.made) for row in done.rows] == [("made", 5)]
     assert left(tmp_path / "cache") == []
 
 
@@ -501,14 +530,14 @@ def test_what_is_written_down(tmp_path: Path) -> None:
     assert files.load("c") is None
     files.end("a")
     assert files.having("y", "here") is None
-    files.keep("x", {"custom_id": "x"})
+    files.keep("x", '{"custom_id": "x"}')
     assert files.reply("x") == {"custom_id": "x"}
     files.clear()
     assert files.reply("x")
     files.take("x")
     files.take("x")
     assert files.reply("x") is None
-    files.keep("old", {})
+    files.keep("old", "{}")
     os.utime(tmp_path / "replies" / "old.json", (0, 0))
     files.clear()
     assert files.reply("old") is None
@@ -634,6 +663,21 @@ async def test_an_unkept_promise_of_the_pool(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match="batches need an address"):
         LLMPool(model="m", transport=Own(), batch=True)  # type: ignore[arg-type]
+
+
+async def test_keys_are_nowhere(tmp_path: Path, provider: ScriptedProvider) -> None:
+    """Also where a provider echoes the key in a reply that waits on disk."""
+    secret = "a-secret-key-of-mine"
+    routes = BatchRoutes(provider.url, SecretStr(secret))
+    wave = _Wave(routes, WaveFiles(tmp_path), QUICK, "ab" * 16)
+    body = {"model": "m", "choices": [{"message": {"content": f"it is {secret}"}}]}
+    line = {"custom_id": "x", "response": {"status_code": 200, "body": body}, "error": None}
+    (tmp_path / "lines").write_text(json.dumps(line) + "\nno JSON\n{}\n")
+    assert set(wave._kept(tmp_path / "lines", {"x"}, {"x"})) == {"x"}
+    await asyncio.wait([wave.task])
+    (reply,) = (tmp_path / "replies").iterdir()
+    assert secret not in reply.read_text()
+    assert "it is [key]" in reply.read_text()
 
 
 # Limits, endpoints, prices, settings
