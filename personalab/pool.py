@@ -109,8 +109,8 @@ class LLMPool:
             batch=None if batch is None else bool(batch),
         )
         self._settings = settings
-        self._batch = _batch(batch, settings.batch)
-        if self._batch and transport is not None:
+        self.batch = _batch(batch, settings.batch)
+        if self.batch and transport is not None:
             raise ConfigError("batches need an address: give no transport with batch")
         self.cache = _cache(cache_dir, settings.outputs, cache)
         self._tally = Tally()
@@ -124,7 +124,7 @@ class LLMPool:
                 timeout_seconds=timeout_seconds,
                 prices=prices,
                 transport=transport,
-                batch=self._batch,
+                batch=self.batch,
                 folder=self.cache.folder / "batches",
             )
             for one in addresses
@@ -137,7 +137,7 @@ class LLMPool:
             patience_seconds=patience_seconds,
             budget=budget,
             sleep=sleep,
-            batch=self._batch is not None,
+            batch=self.batch is not None,
         )
         self.offline = self._fleet.offline
         self.model = self._fleet.model
@@ -180,7 +180,7 @@ class LLMPool:
     @property
     def window(self) -> int:
         """Items of a long list that are to be under way at once, so that nothing waits for want of requests."""
-        return self._batch.window if self._batch else self.max_concurrent + config.WINDOW_SPARE
+        return self.batch.window if self.batch else self.max_concurrent + config.WINDOW_SPARE
 
     @property
     def waves(self) -> str:
@@ -211,7 +211,7 @@ class LLMPool:
             if self.cache.mode != "use":
                 return await self._ask(request, key, check, keep)
             # Between the look above and now somebody may have finished the same work, here or in another process.
-            pause = self._batch.poll_first_seconds if self._batch else None  # another's batch takes its time
+            pause = self.batch.poll_first_seconds if self.batch else None  # another's batch takes its time
             async with claims_in(self.cache.folder).claim(
                 key, lambda: self._cached(key, check), pause
             ) as done:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import time
 import uuid
 import warnings
@@ -30,6 +31,7 @@ from personalab.records import JsonObject
 from personalab.transport import WireReply, read_answer, without
 from personalab.wave_files import Wave, WaveFiles
 
+_LOG = logging.getLogger(__name__)
 _TICKS = 4
 """In which nothing may come until a wave is sent: turns of the loop, so that a busy one does not pass for a quiet one."""
 _LOOK_AGAIN_SECONDS = 2.0
@@ -295,6 +297,7 @@ class _Wave:
                     await asyncio.to_thread(self._files.end, self.id)  # it was surely not made
                 raise
             await asyncio.to_thread(self._files.save, wave.model_copy(update={"batch": self.state.id}))
+        _LOG.info("batch %s at %s: %d requests", self.state.id, self._routes.endpoint, len(wave.lines))
 
     async def _answers(self) -> dict[str, JsonObject]:
         """The lines of the provider's for who waits here, once the batch is over."""
@@ -345,6 +348,7 @@ class _Wave:
             else:
                 answered = time.monotonic()
                 if self.state.over:
+                    _LOG.info("%s", self)
                     return self.state
             await asyncio.sleep(pause)
             pause = min(most.poll_max_seconds, BATCH_POLL_GROWTH * pause)

@@ -507,6 +507,8 @@ def test_control_c_in_the_terminal(tmp_path: Path) -> None:
             words, env=environment, capture_output=True, text=True, timeout=90, check=False
         )
         assert again.returncode == 0, again.stderr
+        assert re.search(r"\d\d:\d\d:\d\d batch batch_\d+ at http.*: 5 requests", again.stderr)
+        assert re.search(r"batch_\d+ completed: 5 of 5, waiting since", again.stderr)
         assert dict(server.ledger.stages) == dict.fromkeys(EACH_STAGE, 1)
         assert server.ledger.batches == DEPTH
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -62,7 +63,18 @@ def pool_of(
     )
     if pool.offline:
         note("no key and no base URL set: the embedded provider answers (not a language model)")
+    if pool.batch and not sys.stderr.isatty():
+        _log_batches()
     return pool
+
+
+def _log_batches() -> None:
+    """Where no bar is shown, as in a job that runs overnight, a line tells of each batch that is made and that is over."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    log = logging.getLogger("personalab.waves")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
 
 
 def varied(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -123,6 +124,21 @@ async def _all_of(batch: Batch) -> None:
 
 async def _from_description(pipeline: Pipeline, description: str, folder: Path) -> Row:
     from personalab.batches import made_row
+    from personalab.progress import Tally, watch
 
-    run = await pipeline.run(description=description)
+    pool, began = pipeline.pool, time.monotonic()
+    done = 0
+
+    def ended(*_: object) -> None:
+        nonlocal done
+        done += 1
+
+    def tally() -> Tally:
+        return Tally(
+            what="stages", total=len(pipeline.stages), done=done, failed=0, kept=0, in_flight=pool.in_flight, share=done,
+            counts=pool.counts, seconds=time.monotonic() - began, waves=pool.waves,
+        )  # fmt: skip
+
+    async with watch(tally):
+        run = await pipeline.run(description=description, on_stage=ended)
     return await asyncio.to_thread(made_row, run, folder, pipeline.pool)
