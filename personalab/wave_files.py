@@ -99,10 +99,10 @@ class WaveFiles:
         self._reply(line).unlink(missing_ok=True)
 
     def clear(self) -> None:
-        """Let go of what was killed: half-written files, and replies that nobody took in a month, as long as providers keep them."""
+        """Let go of half-written files, and of what nobody asked for in a month, which is as long as providers keep it."""
         clear_parts(self.folder)
         clear_parts(self.folder / "replies")
-        for path in self.folder.glob("replies/*.json"):
+        for path in (*self.folder.glob("*.json"), *self.folder.glob("replies/*.json")):
             with suppress(OSError):  # another process was faster
                 if path.stat().st_mtime < time.time() - _KEPT_SECONDS:
                     path.unlink()
