@@ -40,7 +40,7 @@ from personalab.errors import (
 from personalab.experiments import Experiment
 from personalab.grids import grid
 from personalab.jobs import plan_calendars, write_tweets
-from personalab.offline.faults import Faults, parse_faults
+from personalab.offline.faults import parse_faults
 from personalab.offline.ledger import Ledger, LedgerBook
 from personalab.offline.server import OfflineServer, application
 from personalab.pipeline import Pipeline
@@ -330,13 +330,16 @@ def done(process: subprocess.Popen[str]) -> int:
 class HeldProvider:
     """The embedded provider, which never lets one request through: before it is worked on, or before its answer leaves.
 
-    `held` is set when that one is there; those that come later are not held.
+    `held` is set when that one is there; those that come later are not held. `answered` has the names of the lines that it
+    answered, by file.
     """
 
-    def __init__(self, method: str, path: str, moment: str, number: int) -> None:
+    def __init__(self, method: str, path: str, moment: str, number: int, *fault: str) -> None:
         self.held = threading.Event()
         self.url = ""
+        self.answered: dict[str, list[str]] = {}
         self._book = LedgerBook(0)
+        self._faults = parse_faults(fault=fault)
         self._method, self._path, self._moment, self._left = method, re.compile(path), moment, number
         self._ready: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
@@ -355,7 +358,7 @@ class HeldProvider:
         self._thread.join(10)
 
     async def _serve(self) -> None:
-        app = application(Faults(), self._book)
+        app = application(self._faults, self._book)
         app.middlewares.append(self._hold)
         runner = web.AppRunner(app, shutdown_timeout=0, handler_cancellation=True)
         await runner.setup()
@@ -372,7 +375,10 @@ class HeldProvider:
         self._left -= meant
         if meant and self._left == 0 and self._moment == "before":
             await self._for_ever()
-        response: web.StreamResponse = await handler(request)
+        response: web.Response = await handler(request)
+        if request.path.endswith("/content") and isinstance(response.body, bytes):
+            lines = response.body.splitlines()
+            self.answered[request.path] = [json.loads(line)["custom_id"] for line in lines]
         if meant and self._left == 0 and self._moment == "after":
             await self._for_ever()
         return response
@@ -405,6 +411,24 @@ def test_killed_and_started_again(tmp_path: Path, moment: str) -> None:
         assert done(client(provider.url, tmp_path)) == 3
         assert dict(provider.ledger.stages) == dict.fromkeys(EACH_STAGE, 3)
         assert provider.ledger.batches == DEPTH
+    assert left(tmp_path) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("look", [3, 5])
+def test_killed_while_it_asks_again(tmp_path: Path, look: int) -> None:
+    """Answers that did not fit are read again and not paid again: the second asking, which was under way, is gone on with."""
+    with HeldProvider(
+        "GET", "/v1/batches/.*", "before", look, "wrong_shape=0.4", "batch_polls=1", "seed=5"
+    ) as provider:
+        first = client(provider.url, tmp_path, many=6)
+        assert provider.held.wait(60)
+        first.kill()
+        first.communicate()
+        assert done(client(provider.url, tmp_path, many=6)) == 6
+        names = [name for file in provider.answered.values() for name in file]
+    assert len(names) > 6 * len(EACH_STAGE)
+    assert len(set(names)) == len(names) == provider.ledger.received
     assert left(tmp_path) == []
 
 
