@@ -53,7 +53,7 @@ def _shown(frame: pd.DataFrame, pictures: str | None) -> pd.DataFrame:
     for name in frame.columns:
         column = frame[name]
         if name == pictures:
-            shown[name] = [_picture(value) for value in column]
+            shown[name] = [picture_html(value) for value in column]
         elif pd.api.types.is_numeric_dtype(column) or pd.api.types.is_datetime64_any_dtype(column):
             shown[name] = column
         else:
@@ -69,7 +69,8 @@ def _lines(value: Any) -> str:
     return "\n".join(map(str, value)) if isinstance(value, list | tuple) else cell(value)
 
 
-def _picture(path: Any) -> str:
+def picture_html(path: Any) -> str:
+    """A small picture that holds its pixels; nothing where there is none to show."""
     source = portrait(Path(path)) if isinstance(path, str | Path) else ""
     return f'<img alt="" style="height:64px;border-radius:8px" src="{source}">' if source else ""
 

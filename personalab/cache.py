@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
+import orjson
 from pydantic import ValidationError
 
 from personalab.files import write_whole
@@ -184,7 +185,7 @@ def _note_use(path: Path) -> None:
 
 def _read(path: Path) -> JsonObject | None:
     try:
-        entry = json.loads(path.read_bytes())
+        entry = orjson.loads(path.read_bytes())
     except (OSError, ValueError):
         return None
     return entry if isinstance(entry, dict) else None

@@ -24,7 +24,7 @@ from personalab.records import Record, Reply
 _AGE = re.compile(r"(\d{1,6})\s*([hdw])")
 _UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 _KEY = re.compile(r"[0-9a-f]{64}")
-_RESULTS = ("*_run.json", "calendars/*.json", "tweets/*.json")
+_RESULTS = ("*_run.json", "calendars/*.json", "tweets/*.json", "chats/*/*.json")
 UNKNOWN = "?"
 """Model and stage of an entry that cannot be read."""
 
@@ -95,7 +95,7 @@ def shares(found: Iterable[Entry], hits: Counter[str]) -> list[Share]:
 
 
 def hits_in(outputs: Path) -> Counter[str]:
-    """How often each key stands in the runs, calendars and tweets of a folder as not paid for there.
+    """How often each key stands in the runs, calendars, tweets and chats of a folder as not paid for there.
 
     Nothing is counted when it happens: a result that was replaced or deleted takes its hits along.
     """

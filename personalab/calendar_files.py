@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from personalab.calendars import Calendar
 from personalab.dry import check_inside
 from personalab.errors import OutputError
-from personalab.files import check_writable, write_whole
+from personalab.files import cannot_write, check_writable, write_whole
 from personalab.names import slug
 from personalab.records import explain
 
@@ -118,4 +118,4 @@ def _locked(path: Path) -> Iterator[None]:
     except Timeout as error:
         raise OutputError(f"{path} is held by another process: {error.lock_file}") from error
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}; choose another folder") from error
+        raise cannot_write(path, error) from error

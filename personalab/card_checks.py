@@ -1,4 +1,4 @@
-"""Whether a card is one that others can use: every rule that can be decided from its document, or its PNG.
+"""Whether a card is one that others can use: every rule that can be decided from its document, or its file.
 
 An error breaks a specification or a real front end and stops an export; a warning is a rule of thumb. Rules 1
 to 9 are in `card_structure`, 10 to 12 in `card_png`, 15 to 24 in `card_lint`.
@@ -6,6 +6,7 @@ to 9 are in `card_structure`, 10 to 12 in `card_png`, 15 to 24 in `card_lint`.
 
 from __future__ import annotations
 
+from personalab import charx
 from personalab.card_lint import check_text
 from personalab.card_png import SIGNATURE, check_png
 from personalab.card_structure import Problem, check_structure, error, shown
@@ -26,9 +27,11 @@ def check_card(document: JsonObject) -> tuple[Problem, ...]:
 
 
 def check_carrier(content: bytes) -> tuple[Problem, ...]:
-    """What is wrong with the file around a card, PNG or JSON."""
+    """What is wrong with the file around a card: PNG, CHARX or JSON."""
     if content.startswith(SIGNATURE):
         return check_png(content)
+    if content.startswith(charx.SIGNATURE):
+        return charx.check_charx(content)
     if content.startswith(_BYTE_ORDER_MARK):
         reason = "begins with a byte order mark (BOM), which front ends refuse"
         return (error(7, "json", reason, "save it as UTF-8 without BOM"),)

@@ -1,4 +1,4 @@
-"""The PNG that carries a card: its chunks, read without decoding pixels, and rules 10 to 12 of the checks.
+"""The PNG that carries a card: its chunks, read without decoding pixels, its pixels, and rules 10 to 12 of the checks.
 
 Source: the PNG specification. A card is base64 of UTF-8 JSON in a tEXt chunk, V2 under the keyword `chara`,
 V3 under `ccv3`.
@@ -7,16 +7,22 @@ V3 under `ccv3`.
 from __future__ import annotations
 
 import base64
+import io
 import re
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from personalab import card_format
 from personalab.card_format import V2, V3
 from personalab.card_structure import Problem, error, shown, warning
+from personalab.config import PICTURE_PIXELS_MAX
+from personalab.errors import CardError
 from personalab.records import JsonObject
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 CHUNKS_MAX = 100_000
@@ -104,6 +110,39 @@ def from_base64(text: bytes) -> bytes:
     """
     packed = b"".join(text.split()).rstrip(b"=")
     return base64.b64decode(packed + b"=" * (-len(packed) % 4), validate=True)
+
+
+def pixels(picture: bytes) -> Image:
+    """The pixels of a PNG, without anything else that it holds.
+
+    Raises:
+        CardError: it cannot be read, or has too many.
+    """
+    from PIL import Image
+
+    try:
+        width, height = png_size(picture)
+        if width * height > PICTURE_PIXELS_MAX:
+            problem = f"has {width} × {height} pixels, more than {PICTURE_PIXELS_MAX // 10**6} million"
+            raise CardError("picture", f"{problem}; make it smaller")
+        with Image.open(io.BytesIO(picture), formats=("PNG",)) as opened:
+            kept = opened.convert("RGBA" if opened.has_transparency_data else "RGB")
+    # Pillow lets decoders raise what they like on broken data.
+    except (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, OverflowError) as fault:
+        raise CardError("picture", f"is no readable PNG ({fault}); save it as PNG again") from fault
+    kept.info.clear()
+    return kept
+
+
+def bare(picture: bytes) -> bytes:
+    """A PNG of the pixels of a PNG and nothing else.
+
+    Raises:
+        CardError: as `pixels`.
+    """
+    file = io.BytesIO()
+    pixels(picture).save(file, "PNG")
+    return file.getvalue()
 
 
 def check_png(data: bytes) -> tuple[Problem, ...]:

@@ -1,4 +1,4 @@
-"""Character cards: read others' (V1, V2, V3, as JSON or PNG), change them, write them as JSON and PNG.
+"""Character cards: read others' (V1, V2, V3, as JSON, PNG or CHARX), change them, write them as all three.
 
 Reading asks only that a card can be held without loss; whether it is a good one is for `card_checks` to say.
 What the specification does not know is kept where it stood, in reading, changing and writing.
@@ -9,22 +9,22 @@ from __future__ import annotations
 import base64
 import io
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 from pydantic import field_validator
 
-from personalab import card_format, card_png
+from personalab import card_format, card_png, charx
 from personalab.card_format import DATA_FIELDS, TOP_FIELDS, V1_FIELDS, V2, V3
 from personalab.card_png import KEYWORDS
-from personalab.config import PICTURE_PIXELS_MAX
-from personalab.errors import CardError, unknown
+from personalab.errors import CardError, ConfigError, unknown
+from personalab.files import write_whole
+from personalab.lorebook_formats import lorebook_v3, world_info
 from personalab.records import JsonObject, Record
 from personalab.tokens import count_tokens
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
+Held = TypeVar("Held")
 
 FILE_BYTES_MAX = 64 * 1024**2
 """Bytes of a file that is read at all; larger cards carry films, not personas."""
@@ -38,7 +38,6 @@ _PROMPT_FIELDS = (
     "post_history_instructions",
 )
 _OTHER_CARRIERS = {
-    b"PK\x03\x04": "is a zip (CHARX?); export the card as PNG or JSON",
     b"\xff\xd8\xff": "is a JPEG, which carries no card; download the original PNG",
     b"RIFF": "is a WEBP, which carries no card; download the original PNG",
 }
@@ -200,8 +199,72 @@ class CharacterCard(Record):
             document = card_format.to_backfill(self.document) if spec == V2 else self.v3()
             chunks.add_text(keyword, base64.b64encode(_encoded(document)).decode("ascii"))
         file = io.BytesIO()
-        _pixels(picture).save(file, "PNG", pnginfo=chunks)
+        card_png.pixels(picture).save(file, "PNG", pnginfo=chunks)
         return file.getvalue()
+
+    def to_charx(self, picture: bytes | None = None, assets: Mapping[str, bytes] | None = None) -> bytes:
+        """A CHARX file: the V3 document, `picture` (a PNG) as its main icon, and other `assets` by their paths in it.
+
+        Assets that the document names and nobody gives are left out of it, because front ends refuse a file in which one
+        is missing. The same card and pictures give the same bytes.
+
+        Raises:
+            CardError: no readable PNG, half of a surrogate pair, or a path that is no ASCII path below `assets/`.
+        """
+        held = dict(assets or {})
+        if picture is not None:
+            held[charx.MAIN_ICON] = card_png.bare(picture)
+        document = charx.with_assets(self.v3(), held, icon=picture is not None)
+        _encoded(document)  # says what is wrong with a text
+        try:
+            return charx.pack(document, held)
+        except ValueError as error:
+            raise CardError("assets", str(error)) from error
+
+    def save(self, path: Path | str, picture: bytes | None = None) -> Path:
+        """Write the card, whole or not at all, as the ending says: `.json` (V2), `.png` or `.charx`, with `picture` (a PNG).
+
+        Raises:
+            ConfigError: another ending, or a PNG without a picture.
+            CardError: no readable picture, or a text that cannot be written.
+            OutputError: the file cannot be written.
+        """
+        path = Path(path)
+        match path.suffix.lower():
+            case ".json":
+                content = self.to_json()
+            case ".charx":
+                content = self.to_charx(picture)
+            case ".png" if picture is not None:
+                content = self.to_png(picture)
+            case ".png":
+                raise ConfigError(f"{path} needs a picture: card.save(path, picture=png_bytes)")
+            case _:
+                raise ConfigError(f"cannot tell the format of {path.name!r}: end it in .json, .png or .charx")
+        return write_whole(path, content)
+
+    def lorebook(self) -> JsonObject:
+        """The lorebook on its own, as the V3 specification has it.
+
+        Raises:
+            CardError: the card has none.
+        """
+        return lorebook_v3(self._book())
+
+    def world_info(self) -> JsonObject:
+        """The lorebook on its own, as SillyTavern's world info, which RisuAI reads too.
+
+        Raises:
+            CardError: the card has none.
+        """
+        return world_info(self._book())
+
+    def _book(self) -> JsonObject:
+        if self.character_book is None:
+            raise CardError(
+                self.name, "has no lorebook; make one with the stages social_network and character_book"
+            )
+        return self.character_book
 
     def token_counts(self) -> dict[str, int]:
         """Estimated tokens (see `tokens.TOKENIZER`) of each field that reaches a prompt, and two sums.
@@ -221,7 +284,7 @@ class CharacterCard(Record):
 
 
 def read_card(source: Path | str | bytes) -> CharacterCard:
-    """The card in a file (JSON or PNG, told apart by content) or in a file's bytes.
+    """The card in a file (JSON, PNG or CHARX, told apart by content) or in a file's bytes.
 
     V1 becomes V2: its six fields move under `data`, everything else stays at the top level where it stood.
     Of the two copies in a PNG `ccv3` counts. A BOM in front of JSON is forgiven. Fields of a wrong type and
@@ -236,6 +299,8 @@ def read_card(source: Path | str | bytes) -> CharacterCard:
     content = _content(source, name)
     if content.startswith(card_png.SIGNATURE):
         content = _card_in_png(content, name)
+    elif content.startswith(charx.SIGNATURE):
+        content = _from_charx(charx.card_in, content, name)
     for magic, problem in _OTHER_CARRIERS.items():
         if content.startswith(magic):
             raise CardError(name, problem)
@@ -243,6 +308,36 @@ def read_card(source: Path | str | bytes) -> CharacterCard:
         return CharacterCard(document=_upgraded(_parsed(content, name)))
     except CardError as error:
         raise CardError(name, error.problem) from error
+
+
+def read_picture(source: Path | str | bytes) -> bytes | None:
+    """The portrait that a card's file carries: a PNG itself, the main icon of a CHARX; None for JSON.
+
+    Raises:
+        CardError: missing, too large or damaged.
+    """
+    content = _content(source, "(bytes)" if isinstance(source, bytes) else str(source))
+    if content.startswith(charx.SIGNATURE):
+        return charx.main_icon(read_card(content).document, read_assets(content))
+    return content if content.startswith(card_png.SIGNATURE) else None
+
+
+def read_assets(source: Path | str | bytes) -> dict[str, bytes]:
+    """The files that a CHARX carries beside its card, by their paths in it; none for other files.
+
+    Raises:
+        CardError: missing, too large or damaged.
+    """
+    name = "(bytes)" if isinstance(source, bytes) else str(source)
+    content = _content(source, name)
+    return _from_charx(charx.assets_in, content, name) if content.startswith(charx.SIGNATURE) else {}
+
+
+def _from_charx(read: Callable[[bytes], Held], content: bytes, name: str) -> Held:
+    try:
+        return read(content)
+    except ValueError as error:
+        raise CardError(name, f"{error}; export or download it again") from error
 
 
 def _content(source: Path | str | bytes, name: str) -> bytes:
@@ -255,7 +350,7 @@ def _content(source: Path | str | bytes, name: str) -> bytes:
             with Path(source).open("rb") as file:
                 content = file.read(FILE_BYTES_MAX + 1)
         except OSError as error:
-            raise CardError(name, f"cannot be read: {error.strerror or error}") from error
+            raise CardError(name, f"cannot be read: {error.strerror or error}; check the path") from error
         except ValueError as error:  # a NUL in the path
             raise CardError(repr(name), "is not a path") from error
     if not content:
@@ -329,21 +424,3 @@ def _encoded(document: JsonObject, *, indent: int | None = None) -> bytes:
     except UnicodeEncodeError as error:
         problem = "holds half of a surrogate pair; check_card says where: write that text anew"
         raise CardError("document", problem) from error
-
-
-def _pixels(picture: bytes) -> Image:
-    """The pixels of a PNG, without anything else that it holds."""
-    from PIL import Image
-
-    try:
-        width, height = card_png.png_size(picture)
-        if width * height > PICTURE_PIXELS_MAX:
-            problem = f"has {width} × {height} pixels, more than {PICTURE_PIXELS_MAX // 10**6} million"
-            raise CardError("picture", f"{problem}; make it smaller")
-        with Image.open(io.BytesIO(picture), formats=("PNG",)) as opened:
-            pixels = opened.convert("RGBA" if opened.has_transparency_data else "RGB")
-    # Pillow lets decoders raise what they like on broken data.
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, OverflowError) as error:
-        raise CardError("picture", f"is no readable PNG ({error}); save it as PNG again") from error
-    pixels.info.clear()
-    return pixels

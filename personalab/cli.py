@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import warnings
 from typing import Annotated
@@ -11,7 +12,7 @@ import typer
 from typer.exceptions import TyperException
 
 from personalab import __version__
-from personalab.commands import cache, card, months, offline, persona, sweep
+from personalab.commands import cache, card, chat, check, months, offline, persona, sweep
 from personalab.commands.options import (
     EXIT_BUDGET,
     EXIT_FAILED,
@@ -52,6 +53,7 @@ def main() -> int:
             stream.reconfigure(errors="replace")  # a terminal that cannot show a letter is no reason to fail
     try:
         code: int = typer.main.get_command(app).main(standalone_mode=False) or EXIT_OK
+        sys.stdout.flush()
     except (ConfigError, PromptError, PriceUnknown) as error:
         return told(str(error), EXIT_USAGE)
     except AccessRefused as error:
@@ -64,16 +66,25 @@ def main() -> int:
         return told(error.format_message(), EXIT_USAGE)
     except ModuleNotFoundError as error:
         return told(f"this needs {error.name}: pip install 'personalab[notebook]'", EXIT_USAGE)
+    except OSError as error:
+        if error.filename is not None:  # of a file, and so not of the output: nobody thought of it
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries once more at its end
+        return told(
+            f"the output cannot be written: {error.strerror}; free space or send it elsewhere", EXIT_FAILED
+        )
     if code == EXIT_INTERRUPTED:
         return told("interrupted: what is done is kept, and the same command goes on from there", code)
     return code
 
 
+app.command(help=check.HELP, epilog=check.EPILOG)(check.check)
 app.command(help=persona.HELP, epilog=persona.EPILOG)(persona.persona)
 app.command(help=months.CALENDAR_HELP, epilog=months.CALENDAR_EPILOG)(months.calendar)
 app.command(help=months.TWEETS_HELP, epilog=months.TWEETS_EPILOG)(months.tweets)
+app.command(help=chat.HELP, epilog=chat.EPILOG)(chat.chat)
 app.command(help=sweep.HELP, epilog=sweep.EPILOG)(sweep.sweep)
-app.command(help=card.HELP)(card.card)
+app.command(help=card.HELP, epilog=card.EPILOG)(card.card)
 app.command(help=cache.HELP, epilog=cache.EPILOG)(cache.cache)
 app.command(help=offline.HELP, epilog=offline.EPILOG)(offline.offline)
 

@@ -25,6 +25,10 @@ MAX_CONCURRENT = 20
 TIMEOUT_SECONDS = 300.0
 """For one attempt; local models are slow."""
 CONNECT_TIMEOUT_SECONDS = 10.0
+CHECK_TIMEOUT_SECONDS = 120.0
+"""For one request of `personalab check`; some local servers load a model when it is first asked."""
+CHECK_OUTPUT_TOKENS = 512
+"""Most that an answer to `personalab check` may take; one that thinks first needs more than its few words."""
 ATTEMPTS_MAX = 6
 """Tries of one request that meets connection errors, time-outs or server errors, the first included."""
 ASKS_MAX = 6
@@ -97,6 +101,7 @@ _VARIABLES = {
     "batch": "PERSONALAB_BATCH",
     "outputs": "PERSONALAB_OUTPUTS",
 }
+_COUNTS = ("max_concurrent", "requests_per_minute", "tokens_per_minute")
 ROOT_MARKS = (".env", "pyproject.toml", "environment.yml")
 
 
@@ -206,8 +211,14 @@ def load_settings(**arguments: Any) -> Settings:
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        field = str(error.errors()[0]["loc"][0])
-        raise ConfigError(f"setting {_VARIABLES.get(field, field)}: {explain(error)}") from None
+        detail = error.errors(include_url=False, include_context=False)[0]
+        raise ConfigError(_explain_setting(str(detail["loc"][0]), detail["input"], detail["msg"])) from None
+
+
+def _explain_setting(field: str, value: object, problem: str) -> str:
+    if field in _COUNTS:
+        problem = f"must be a whole number of 1 or more, not {value!r}"
+    return f"setting {_VARIABLES.get(field, field)} {problem.removeprefix('Value error, ')}"
 
 
 def project_root() -> Path:
@@ -227,8 +238,14 @@ def _from_environment(root: Path) -> dict[str, Any]:
 
     try:  # interpolate=False: a "$" in a key is a "$"
         values = {**dotenv_values(root / ".env", interpolate=False), **os.environ}
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{root / '.env'} cannot be read: {error}; save it as UTF-8 text") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{root / '.env'} is no text in UTF-8 (byte {error.start}); save it as UTF-8"
+        ) from None
+    except OSError as error:
+        raise ConfigError(
+            f"{root / '.env'} cannot be read: {error.strerror or error}; check its rights"
+        ) from None
     found: dict[str, Any] = {field: values.get(variable) for field, variable in _VARIABLES.items()}
     if found["api_key"]:
         found["api_key"] = SecretStr(found["api_key"])  # so that no traceback with local variables shows it

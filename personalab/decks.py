@@ -38,8 +38,10 @@ _HIDDEN = (
     "file",
     "source",
 )
+_TELLING = ("condition", "model", "temperature", "prompt", "prompt_sha256")
 _NOT_HIDDEN = ("image", "persona", "persona_id", "card", "text")
 _SEARCHED = ("text", "persona", "content_type", "topic", "mood")
+_BLOCK = 50
 _SKETCH = 12
 """Runs of characters that stand for a text when near copies are looked for; two at 80 of 100 share one of them nearly always."""
 _RUN = 6
@@ -75,10 +77,16 @@ class Deck:
 
     @classmethod
     def of(
-        cls, frame: pd.DataFrame, *, text: str = "text", shuffle: str | None = None, blind: bool = True
+        cls,
+        frame: pd.DataFrame,
+        *,
+        text: str = "text",
+        shuffle: str | None = None,
+        rater: str = "",
+        blind: bool = True,
     ) -> Deck:
-        """A deck of a frame. `shuffle` is a seed for an order that tells nothing; without it the frame's order is kept.
-        Unless `blind`, no column is hidden.
+        """A deck of a frame. `shuffle` is a seed for an order that tells nothing, as in `mixed_order`; without it the frame's
+        order is kept. Unless `blind`, no column is hidden.
 
         Raises:
             ConfigError: no column of texts, or no row.
@@ -91,7 +99,7 @@ class Deck:
         copies = near_copies(texts)
         places: Iterable[int] = range(len(keys))
         if shuffle is not None:
-            places = sorted(places, key=lambda place: _mixed(shuffle, keys[place]))
+            places = _mixed_groups(keys, copies, shuffle, rater)
         hidden = hidden_columns(frame) if blind else ()
         sortable = [
             name for name in frame.select_dtypes(["number", "bool", "datetime"]).columns if name not in hidden
@@ -128,7 +136,8 @@ class Deck:
 
     @cached_property
     def _searched(self) -> Sequence[str]:
-        columns = [self.frame[name].fillna("").astype(str) for name in _SEARCHED[1:] if name in self.frame]
+        seen = [name for name in _SEARCHED[1:] if name in self.frame and name not in self.hidden]
+        columns = [self.frame[name].astype(object).fillna("").astype(str) for name in seen]
         return [" ".join(row).casefold() for row in zip(self.texts, *columns, strict=True)]
 
     def _sorted(self, query: Query) -> Sequence[int]:
@@ -176,6 +185,11 @@ def hidden_columns(frame: pd.DataFrame) -> tuple[str, ...]:
         alike = groups.nunique().max()
         hidden += [name for name in alike.index if alike[name] == 1 and frame[name].astype(str).nunique() > 1]
     return tuple(map(str, hidden))
+
+
+def conditions_differ(frame: pd.DataFrame) -> bool:
+    """Whether the rows are of several conditions, so that their order would tell which."""
+    return any(name in frame.columns and frame[name].astype(str).nunique() > 1 for name in _TELLING)
 
 
 def near_copies(texts: Sequence[str], likeness: float = TWEET_LIKENESS_MAX) -> tuple[int, ...]:
@@ -228,7 +242,28 @@ def _together(places: Iterable[int], copies: Sequence[int]) -> tuple[int, ...]:
     return tuple(itertools.chain.from_iterable(groups.values()))
 
 
-def _mixed(seed: str, key: str) -> str:
+def _mixed_groups(keys: Sequence[str], copies: Sequence[int], seed: str, rater: str) -> list[int]:
+    """As `mixed_order`, near copies as one; which of them comes first tells nothing either."""
+    names: dict[int, str] = {}
+    for key, group in sorted(zip(keys, copies, strict=True)):
+        names.setdefault(group, key)
+    groups = list(names)
+    rank = {groups[at]: turn for turn, at in enumerate(mixed_order(list(names.values()), seed, rater))}
+    own = f"{seed}\0{rater}"
+    return sorted(range(len(keys)), key=lambda place: (rank[copies[place]], mixed(own, keys[place])))
+
+
+def mixed_order(keys: Sequence[str], seed: str, rater: str) -> list[int]:
+    """Places of keys in an order that tells nothing: blocks of 50 that are the same for all raters, so that those who stop
+    early have read the same, and each block in an order of the rater's own."""
+    order = sorted(range(len(keys)), key=lambda place: mixed(seed, keys[place]))
+    blocks = (order[first : first + _BLOCK] for first in range(0, len(order), _BLOCK))
+    own = f"{seed}\0{rater}"
+    return [place for block in blocks for place in sorted(block, key=lambda place: mixed(own, keys[place]))]
+
+
+def mixed(seed: str, key: str) -> str:
+    """A number, as text, that a seed gives a key: by it things are mixed in a way that can be repeated."""
     return hashlib.sha256(f"{seed}\0{key}".encode()).hexdigest()
 
 

@@ -128,12 +128,11 @@ def is_about_pictures(refusal: RequestRefused, request: Request) -> bool:
 
 def asked_again(request: Request, answer: str, problem: str) -> Request:
     """The request with the answer that did not fit and what was wrong with it."""
-    told = (
-        f"Your answer cannot be used: {problem}\n"
-        "Answer again with the whole JSON object, corrected, and nothing around it."
-    )
+    told = f"Your answer cannot be used: {problem}\nAnswer again"
     if request.answer:
-        told += f" It has to fit this JSON schema:\n{json.dumps(request.answer.body, ensure_ascii=False)}"
+        schema = json.dumps(request.answer.body, ensure_ascii=False)
+        told += " with the whole JSON object, corrected, and nothing around it."
+        told += f" It has to fit this JSON schema:\n{schema}"
     again = (Message(role="assistant", text=answer or "(empty)"), Message(role="user", text=told))
     return request.model_copy(update={"messages": (*request.messages, *again)})
 

@@ -17,9 +17,9 @@ from personalab.config import ROOT_MARKS, load_settings
 from personalab.dry import CACHE_BELOW, PlannedCall, read_calls
 from personalab.errors import OutputError
 from personalab.records import Record, Usage
-from personalab.sweeps import Plan, cores, reason_text, run_all
+from personalab.sweeps import Crew, Plan, cores, reason_text, run_all
 from personalab.trial_grids import point_text
-from personalab.trial_runs import Task
+from personalab.trial_runs import Task, stop_trials
 from personalab.trials import Trial
 
 _TRIALS, _PROJECT = "trials", "project"
@@ -95,10 +95,12 @@ def estimate_sweep(
     batch = batch or load_settings().batch
     with _scratch_project(plan) as (scratch, notebook), ThreadPoolExecutor(jobs or cores()) as pool:
         trials_folder = scratch / _TRIALS
+        folders = {trial.name: trials_folder / trial.name for trial in wanted}
         tasks = [
             Task(
                 trial=trial,
-                folder=trials_folder / trial.name,
+                sweep=trials_folder,
+                folder=folders[trial.name],
                 notebook=plan.notebook.model_copy(update={"path": notebook}),
                 timeout=timeout,
                 engine=engine,
@@ -107,8 +109,9 @@ def estimate_sweep(
             )
             for trial in wanted
         ]
-        ended = run_all(plan.model_copy(update={"folder": trials_folder}), tasks, pool, progress)
-        calls = [read_calls(task.folder) for task in tasks]
+        crew = Crew(pool, stop_trials)
+        ended = run_all(plan.model_copy(update={"folder": trials_folder}), tasks, crew, progress)
+        calls = [read_calls(folders[trial.name]) for trial in wanted]
     trials = tuple(
         TrialEstimate(trial=trial, amounts=_amounts(each), error=ended[trial.name].error)
         for trial, each in zip(wanted, calls, strict=True)

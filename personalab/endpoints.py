@@ -17,6 +17,7 @@ from typing import Literal
 from personalab import config
 from personalab.batch_routes import BatchRoutes
 from personalab.clients import load_client
+from personalab.cluster_places import ClusterPlaces, cluster_places
 from personalab.config import OFFLINE_MODEL, OPENAI_URL, Address, BatchSettings
 from personalab.dialect import Dialect, is_about_pictures
 from personalab.dry import PlannedCall, dry_folder, note_call
@@ -56,7 +57,8 @@ class NotShared(UserWarning):
 
 
 GateScope = Literal["machine", "process"]
-"""Whose requests a limit counts: those of all processes of this machine, or of this one."""
+"""Whose requests a limit counts: those of all processes of this machine (in a trial on a cluster, of all its machines),
+or of this process."""
 
 
 class Endpoint:
@@ -158,6 +160,14 @@ class Endpoint:
         """How far its batches are, in a few words."""
         return self._waves.now if self._waves is not None else ""
 
+    async def list_models(self) -> tuple[str, ...]:
+        """Names of the models that it says it has.
+
+        Raises:
+            ProviderError: of the kind that says what happened; many endpoints have no such list.
+        """
+        return await self._connected().models()
+
     def dialect(self, model: str) -> Dialect:
         """What is known of the wording a model takes here."""
         return self._dialects.get(model, Dialect())
@@ -169,13 +179,15 @@ class Endpoint:
             RequestRefused: the refusal, if it is not about wording.
         """
         if is_about_pictures(refusal, request):
-            raise ImagesUnsupported(
-                f"model {refusal.model!r} takes no images ({refusal}); use a model with vision for stage "
-                f"{request.stage}, or start from a text description",
+            blind = ImagesUnsupported(
+                f"model {refusal.model!r} takes no images ({refusal.endpoint}: {refusal.said}); use a model with vision for "
+                f"stage {request.stage}, or start from a text (--description)",
                 endpoint=refusal.endpoint,
                 model=refusal.model,
                 status=refusal.status,
-            ) from None
+            )
+            blind.said = refusal.said
+            raise blind from None
         lesson = dialect.learn(refusal, request)
         if lesson is None:
             raise refusal
@@ -228,7 +240,12 @@ class Endpoint:
         if self._batch or self._dry:
             return NoLimits(self._settings.max_concurrent)
         slots = self._slots(gate)
-        return Limits(self._settings.max_concurrent, slots, self._pace(shared=slots is not None))
+        return Limits(
+            self._settings.max_concurrent,
+            slots,
+            self._pace(shared=slots is not None),
+            cluster=self._cluster_places(gate),
+        )
 
     def _pace(self, *, shared: bool) -> Pace | None:
         settings = self._settings
@@ -240,6 +257,11 @@ class Endpoint:
     @property
     def _secret(self) -> str:
         return self._settings.api_key.get_secret_value() if self._settings.api_key else ""
+
+    def _cluster_places(self, gate: GateScope) -> ClusterPlaces | None:
+        if gate == "process" or self.offline:
+            return None
+        return cluster_places(self.provider, self._secret, self._settings.max_concurrent)
 
     def _slots(self, gate: GateScope) -> Slots | None:
         if gate == "process" or self.offline:  # each process has an embedded provider of its own
@@ -262,7 +284,8 @@ def _model(settings: Address, offline: bool) -> str:
         return model
     if settings.model is None:
         raise ConfigError(
-            "which model? set PERSONALAB_MODEL or give model=…: an endpoint is set, but no model"
+            "which model? an endpoint is set, but no model: set PERSONALAB_MODEL or give model=… (personalab check names "
+            "those that are there)"
         )
     return settings.model
 

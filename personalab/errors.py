@@ -13,6 +13,7 @@ PersonalabError
 │   └── PriceUnknown         a ceiling is on cost, and nobody knows what the model costs
 ├── OutputError              a result that cannot be written or read
 ├── KernelError              a notebook's kernel that cannot be started
+├── ClusterError             a Dask cluster that is lost, or a worker that cannot run a trial
 ├── ProviderError            the endpoint did not answer as it should
 │   ├── ProviderUnreachable  no connection, a time-out or a server error, after every attempt
 │   ├── RateLimited          still refused by a rate limit after waiting as long as allowed
@@ -96,7 +97,9 @@ class NotRecorded(PersonalabError):
     """Under replay, a request whose reply is not in the cache. `stage` is its label."""
 
     def __init__(self, stage: str, why: str) -> None:
-        super().__init__(f"stage {stage}: replay never sends, and this is {why}")
+        super().__init__(
+            f"stage {stage}: replay never sends, and this is {why}; cache='use' pays for what is missing"
+        )
         self.stage = stage
 
 
@@ -118,6 +121,10 @@ class OutputError(PersonalabError):
 
 class KernelError(PersonalabError):
     """A notebook's kernel that cannot be started."""
+
+
+class ClusterError(PersonalabError):
+    """A Dask cluster that is lost while trials run, or a worker of it that cannot run one."""
 
 
 class ProviderError(PersonalabError):

@@ -24,7 +24,7 @@ from personalab.pool import LLMPool
 from personalab.records import Record, Reply, Request, Usage
 from personalab.runs import Run
 from personalab.schemas import StageOutput, bare_schema
-from personalab.stages import Stage
+from personalab.stages import Stage, usual_input_tokens
 from personalab.tokens import count_tokens
 
 if TYPE_CHECKING:
@@ -244,15 +244,12 @@ def _planned(found: _Found, usual: Mapping[str, int | None], pool: LLMPool) -> P
 
 def _input_tokens(found: _Found, usual: Mapping[str, int | None]) -> int | None:
     stage = found.stage
+    if found.request is None:
+        return usual_input_tokens(stage, usual)
     schema = count_tokens(json.dumps(bare_schema(stage.output, stage.name)))
-    if found.request:
-        pictures = sum(len(message.pictures) for message in found.request.messages)
-        text = sum(count_tokens(message.text) for message in found.request.messages)
-        return text + schema + pictures * USUAL_PICTURE_TOKENS
-    before = [usual[need] for need in stage.needs]
-    if any(tokens is None for tokens in before):
-        return None
-    return count_tokens(stage.prompt.system + stage.prompt.user) + schema + sum(filter(None, before))
+    pictures = sum(len(message.pictures) for message in found.request.messages)
+    text = sum(count_tokens(message.text) for message in found.request.messages)
+    return text + schema + pictures * USUAL_PICTURE_TOKENS
 
 
 def _sums(requests: Iterable[PlannedRequest]) -> dict[str, Any]:

@@ -25,6 +25,8 @@ Settle = Literal["any", "most", "all"]
 
 _PROVENANCE = ("item", "persona", "persona_id", "condition", "image", "replicate", "model", "temperature", "prompt", "file", "run", "card")  # fmt: skip
 _ASKED = ("content_type", "topic", "mood", "date", "time_of_day")
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+"""How a cell begins that some spreadsheet computes; the wide ones where Chinese or Japanese is the language."""
 _SUFFIXES = (".csv", ".jsonl", ".parquet")
 
 
@@ -120,9 +122,10 @@ def load_frame(path: Path | str) -> pd.DataFrame:
     try:
         match path.suffix:
             case ".csv":
-                return pd.read_csv(path).map(_as_it_was)
+                # Only what is empty is missing: a tweet may say "NA" or "None".
+                return pd.read_csv(path, keep_default_na=False, na_values=[""]).map(_as_it_was)
             case ".jsonl":
-                return pd.read_json(path, orient="records", lines=True)
+                return pd.read_json(path, orient="records", lines=True, dtype=False)  # or "007" became 7
             case _:
                 return pd.read_parquet(path)
     except (OSError, ValueError) as error:
@@ -141,7 +144,10 @@ def chats(kept: pd.DataFrame, text: str = "text") -> list[JsonObject]:
 
 
 def ratings(frame: pd.DataFrame, text: str = "text") -> list[JsonObject]:
-    """Rated tweets of `with_reviews` as examples: prompt, completion, `rating` (mean, 1 to 5) and `label` (kept by most)."""
+    """Rated tweets of `with_reviews` as examples: prompt, completion, `rating` (mean, 1 to 5) and `label` (kept by most).
+
+    Both are None where nobody said so; trainers that read the label (KTO) need those rows left out.
+    """
     examples = []
     for row in _rows(frame):
         rating, share = _known(row.get("mean_rating")), _known(row.get("kept_share"))
@@ -175,7 +181,7 @@ def preferences(frame: pd.DataFrame, text: str = "text", *, same: Iterable[str] 
     for _, rows in decided.groupby(keys, sort=False, observed=True, dropna=False):
         chosen, rejected = rows[rows["kept_share"] > 0.5], rows[rows["kept_share"] < 0.5]
         for good, bad in zip(_rows(chosen), _rows(rejected), strict=False):
-            pairs.append(_preference(_prompt(good), good[text], bad[text], {"chosen": _metadata(good), "rejected": _metadata(bad)}))  # fmt: skip
+            pairs.append(_preference(_prompt(_shared(good, bad)), good[text], bad[text], {"chosen": _metadata(good), "rejected": _metadata(bad)}))  # fmt: skip
     return pairs
 
 
@@ -193,9 +199,30 @@ def pair_preferences(pairs: pd.DataFrame) -> list[JsonObject]:
             "rejected": row[bad],
             "notice": NOTICE,
         }
-        asked = [{"role": "user", "content": "Write a post in the voice of this fictional person."}]
+        asked = [
+            {"role": "system", "content": NOTICE},
+            {"role": "user", "content": "Write a post in the voice of this fictional person."},
+        ]
         found.append(_preference(asked, row[f"{good}_text"], row[f"{bad}_text"], told))
     return found
+
+
+def hosted(rows: Iterable[JsonObject]) -> list[JsonObject]:
+    """Lines of `chats`, `preferences` or `pair_preferences` as hosted services take them, which refuse a column they don't know.
+
+    Chats keep `messages` only. Preferences become `input`, `preferred_output` and `non_preferred_output`. That it is
+    AI-made stays in the system message; where each line comes from is in the file with `metadata`, in the same order.
+    """
+    return [
+        {"messages": row["messages"]}
+        if "messages" in row
+        else {
+            "input": {"messages": row["prompt"]},
+            "preferred_output": row["chosen"],
+            "non_preferred_output": row["rejected"],
+        }
+        for row in rows
+    ]
 
 
 def save_lines(rows: Iterable[JsonObject], path: Path | str) -> Path:
@@ -223,6 +250,11 @@ def _preference(prompt: list[JsonObject], good: Any, bad: Any, metadata: JsonObj
         "rejected": [{"role": "assistant", "content": _clean(bad)}],
         "metadata": metadata,
     }
+
+
+def _shared(good: JsonObject, bad: JsonObject) -> JsonObject:
+    """The row without what was asked of it alone: a prompt with one's own topic would decide for it."""
+    return good | {name: None for name in _ASKED if _known(good.get(name)) != _known(bad.get(name))}
 
 
 def _prompt(row: JsonObject) -> list[JsonObject]:
@@ -270,10 +302,13 @@ def _clean(value: Any) -> Any:
 def _harmless(value: Any) -> Any:
     if isinstance(value, tuple | list):
         value = "; ".join(map(str, value))
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+    return f"'{value}" if _formula(value) else value
 
 
 def _as_it_was(value: Any) -> Any:
-    return (
-        value[1:] if isinstance(value, str) and value[:1] == "'" and _harmless(value[1:]) == value else value
-    )
+    return value[1:] if isinstance(value, str) and value[:1] == "'" and _formula(value[1:]) else value
+
+
+def _formula(value: Any) -> bool:
+    """Whether a spreadsheet might take it for a formula, or it is one with a guard before it."""
+    return isinstance(value, str) and value.lstrip("'").startswith(_FORMULAS)

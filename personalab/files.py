@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 import time
@@ -14,6 +15,19 @@ from personalab.errors import OutputError
 
 _PART = ".part"
 _PART_SECONDS = 3600.0
+_FULL = "free space or choose another folder"
+_TAKEN = "a file stands where a folder is needed: move it or choose another folder"
+_RIGHTS = "ask for the right to write there or choose another folder"
+_WRITE_MENDS = {
+    errno.ENOSPC: _FULL,
+    getattr(errno, "EDQUOT", errno.ENOSPC): _FULL,
+    errno.EFBIG: "files may not become so large here (ulimit -f): raise the limit or choose another folder",
+    errno.ENOTDIR: _TAKEN,
+    errno.EEXIST: _TAKEN,
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+    errno.EROFS: _RIGHTS,
+}
 
 
 def write_whole(path: Path, content: bytes, *, durable: bool = True) -> Path:
@@ -33,7 +47,7 @@ def write_whole(path: Path, content: bytes, *, durable: bool = True) -> Path:
             part.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
     return path
 
 
@@ -54,7 +68,7 @@ def write_new(paths: Iterable[Path], content: bytes) -> Path:
                 os.link(part, path)  # fails where the name is taken, which a rename does not
                 return path
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
     finally:
         if part is not None:
             part.unlink(missing_ok=True)
@@ -70,7 +84,7 @@ def check_writable(folder: Path) -> None:
     try:
         _part(folder, b"").unlink()
     except OSError as error:
-        raise _cannot_write(folder, error) from error
+        raise cannot_write(folder, error) from error
 
 
 def scratch_file(folder: Path) -> Path:
@@ -83,7 +97,7 @@ def scratch_file(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=folder, prefix=".", suffix=_PART)
     except OSError as error:
-        raise _cannot_write(folder, error) from error
+        raise cannot_write(folder, error) from error
     os.close(handle)
     return Path(name)
 
@@ -115,8 +129,10 @@ def _part(folder: Path, content: bytes, durable: bool = True) -> Path:
     return part
 
 
-def _cannot_write(path: Path, error: OSError) -> OutputError:
-    return OutputError(f"cannot write {path}: {error.strerror or error}; free space or choose another folder")
+def cannot_write(path: Path | str, error: OSError) -> OutputError:
+    """The error of a file or folder that could not be written, with what mends it."""
+    mend = _WRITE_MENDS.get(error.errno or 0, "choose another folder")
+    return OutputError(f"cannot write {path}: {error.strerror or error}; {mend}")
 
 
 def _umask() -> int:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel
 
+from personalab.browser import picture_html
 from personalab.calendar_files import load_calendar
 from personalab.calendars import Asking, Calendar, Slot
 from personalab.config import load_settings
@@ -60,7 +61,7 @@ STAGE_COLUMNS: dict[str, Callable[[Run, StageRecord], Any]] = {
     "prompt": lambda run, record: record.prompt,
     "prompt_sha256": lambda run, record: record.prompt_sha256,
     "cached": lambda run, record: record.reply.cached if record.reply else None,
-    "attempts": lambda run, record: record.reply.attempts if record.reply else None,
+    "attempts": lambda run, record: record.attempts,
     "input_tokens": lambda run, record: record.reply.usage.input_tokens if record.reply else None,
     "output_tokens": lambda run, record: record.reply.usage.output_tokens if record.reply else None,
     "seconds": lambda run, record: record.reply.seconds if record.reply else None,
@@ -322,8 +323,11 @@ def _temperature(record: StageRecord) -> float | None:
     return record.request.sampling.temperature if record.request else None
 
 
-def as_table(rows: pd.DataFrame | Iterable[BaseModel]) -> Styler:
-    """A frame, or outputs of a stage, as a table to read: text whole and on the left, the items of a list on lines."""
+def as_table(rows: pd.DataFrame | Iterable[BaseModel], *, pictures: str | None = None) -> Styler:
+    """A frame, or outputs of a stage, as a table to read: text whole and on the left, the items of a list on lines.
+
+    `pictures` is a column of paths of images, shown as small pictures.
+    """
     import pandas as pd
 
     frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame([row.model_dump() for row in rows])
@@ -340,6 +344,7 @@ def as_table(rows: pd.DataFrame | Iterable[BaseModel]) -> Styler:
         )
         .set_table_attributes(f'class="{AS_WRITTEN}"')
         .hide(axis="index")
+        .format(picture_html, subset=[pictures] if pictures else [])
     )
 
 

@@ -76,6 +76,8 @@ class Gate:
         try:
             if limits.slots is not None:
                 ticket.place = await limits.slots.take(lambda: limits.allowed)
+            if limits.cluster is not None:
+                ticket.line = await limits.cluster.take()
             self._go(ticket)
             yield ticket
         except RateLimited as error:
@@ -91,6 +93,8 @@ class Gate:
             with self._lock:
                 limits.succeeded(ticket, sum(map(len, self._lines.values())))
         finally:
+            if limits.cluster is not None and ticket.line is not None:
+                limits.cluster.free(ticket.line)
             if limits.slots is not None and ticket.place is not None:
                 limits.slots.free(ticket.place)
             self._leave(ticket)

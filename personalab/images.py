@@ -33,6 +33,8 @@ _LARGE = threading.Lock()  # a decoded picture takes hundreds of megabytes: one 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 ENDINGS = frozenset((".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"))
 """By which the images of a folder are told; a file named by itself may end as it likes."""
+BROKEN_IMAGE = (OSError, ValueError, SyntaxError, EOFError, IndexError, TypeError, OverflowError, MemoryError)
+"""What reading an image raises: Pillow lets decoders raise what they like on broken data."""
 
 
 def open_picture(source: Path | str | bytes, *, name: str = "", side_max: int = PICTURE_SIDE_MAX) -> Picture:
@@ -65,7 +67,7 @@ def read_image(source: Path | str | bytes) -> bytes:
                 raise ImageError(name, f"is larger than {PICTURE_BYTES_MAX // 1_000_000} MB; make it smaller")
             data = Path(source).read_bytes()
         except OSError as error:
-            raise ImageError(name, f"cannot be read: {error.strerror or error}") from error
+            raise ImageError(name, f"cannot be read: {error.strerror or error}; check the path") from error
         except ValueError as error:  # a NUL in the path
             raise ImageError(repr(name), "is not a path") from error
     if not data:
@@ -84,7 +86,7 @@ def each_image(images: Path | str | Iterable[Path | str]) -> Iterator[Path]:
     if isinstance(images, Path | str):
         found = _matches(Path(images))
         if not found:
-            raise ConfigError(f"no image in {images}; known endings: {' '.join(sorted(ENDINGS))}")
+            raise _no_image(images)
         yield from map(Path, found)
         return
     for image in images:
@@ -92,8 +94,15 @@ def each_image(images: Path | str | Iterable[Path | str]) -> Iterator[Path]:
         if not found and isinstance(
             images, Sequence
         ):  # known beforehand, so it can be said before anything is made
-            raise ConfigError(f"no image in {image}; known endings: {' '.join(sorted(ENDINGS))}")
+            raise _no_image(image)
         yield from map(Path, found or [str(image)])
+
+
+def _no_image(where: Path | str) -> ConfigError:
+    endings = " ".join(sorted(ENDINGS))
+    return ConfigError(
+        f"no image in {where}: give image files or a folder that holds some (known endings: {endings})"
+    )
 
 
 def _matches(path: Path) -> list[str]:
@@ -132,17 +141,7 @@ def _pixels(data: bytes, name: str, side_max: int) -> Image:
         ) from error
     except Image.DecompressionBombError as error:
         raise ImageError(name, f"has far too many pixels; {_too_large()}") from error
-    # Pillow lets decoders raise what they like on broken data.
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        EOFError,
-        IndexError,
-        TypeError,
-        OverflowError,
-        MemoryError,
-    ) as error:
+    except BROKEN_IMAGE as error:
         raise ImageError(name, f"is damaged or cut off ({error}); export or download it again") from error
 
 

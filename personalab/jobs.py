@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import warnings
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from dataclasses import replace as replaced
@@ -63,14 +64,16 @@ class Job:
 def find_cards(personas: Iterable[Path | str]) -> list[Path]:
     """Card files of the personas named: files as they are, a folder's `*_persona.json`, what a glob matches.
 
-    The JSON and the PNG of one persona count as one.
+    The JSON and the PNG of one persona count as one. Of a folder or glob, what is no whole persona is left out with a
+    warning, as long as others are there.
 
     Raises:
-        CardError: a file is no card of personalab's; all such files are named.
+        CardError: a file that was named is no card of personalab's, or none of a folder's is; all such files are named.
         ConfigError: nothing is there under a name.
     """
     cards: dict[str, Path] = {}
     broken: list[CardError] = []
+    among_others: list[CardError] = []
     for name in personas:
         path = Path(name)
         found = [path]
@@ -84,10 +87,14 @@ def find_cards(personas: Iterable[Path | str]) -> list[Path]:
             try:
                 cards.setdefault(open_persona(file).identity, file)
             except CardError as error:
-                broken.append(error)
+                (broken if file == path else among_others).append(error)
+    if not cards:
+        broken += among_others
     if broken:
         first, *others = broken
         raise CardError(first.source, "; ".join([first.problem, *map(str, others)]))
+    for each in among_others:
+        warnings.warn(f"left out: {each}", stacklevel=2)
     return list(cards.values())
 
 

@@ -8,10 +8,12 @@ single requests find out, and from then on as much in as long a time as got thro
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable
 
 from personalab.allowance import Allowance
+from personalab.cluster_places import ClusterPlaces
 from personalab.config import BACKOFF_FIRST_SECONDS
 from personalab.errors import RateLimited
 from personalab.pace import Pace
@@ -48,6 +50,7 @@ class Ticket:
         self.sent = sent
         self.beside = 0
         self.place: int | None = None
+        self.line: socket.socket | None = None
         self.quotas: tuple[Quota, ...] = ()
         self.used: int | None = None
 
@@ -61,9 +64,11 @@ class Limits:
         slots: Slots | None = None,
         pace: Pace | None = None,
         clock: Callable[[], float] = time.monotonic,
+        cluster: ClusterPlaces | None = None,
     ) -> None:
         self.limit = limit
         self.slots = slots
+        self.cluster = cluster
         self._pace = pace
         self._clock = clock
         self._entered = 0

@@ -44,7 +44,7 @@ def read_notebook(path: Path | str) -> Notebook:
         cells = [cell for cell in content["cells"] if cell["cell_type"] == "code"]
         sources = [_source(cell) for cell in cells if _INJECTED not in _tags(cell)]
     except OSError as error:
-        raise ConfigError(f"notebook {path}: cannot be read: {error.strerror}") from None
+        raise ConfigError(f"notebook {path}: cannot be read: {error.strerror}; check the path") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ConfigError(
             f"notebook {path}: is no Jupyter notebook of version 4; open and save it in JupyterLab"

@@ -7,10 +7,10 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from personalab.decks import cell
+from personalab.decks import cell, mixed, mixed_order
 from personalab.errors import ConfigError, unknown
 from personalab.records import JsonObject, Record
-from personalab.reviews import Decision, Judgement, ReviewFile, clean, item_keys, written_rows
+from personalab.reviews import Action, Decision, Judgement, ReviewFile, clean, item_keys, written_rows
 from personalab.sittings import Act, Sitting, feed
 
 if TYPE_CHECKING:
@@ -43,13 +43,13 @@ class Pair(Record):
 
 def pairs_of(
     frame: pd.DataFrame, by: str = "condition", paired: str = "image", *,
-    text: str = "text", whole: bool = False, seed: str = "", pairs_max: int | None = None,
+    text: str = "text", whole: bool = False, seed: str = "", rater: str = "", pairs_max: int | None = None,
 ) -> tuple[Pair, ...]:  # fmt: skip
-    """Every two conditions of each image as pairs, in an order and with sides that the seed decides.
+    """Every two conditions of each image as pairs, in an order (`decks.mixed_order`) and with sides that seed and rater decide.
 
     Texts are paired by their place among those of their image, and of their replicate and content type where the frame has
     these; with `whole` all texts of a condition and replicate are one half. Of more than `pairs_max` pairs so many are taken,
-    in turn from each image and two conditions.
+    in turn from each image and two conditions, the same for every rater.
 
     Raises:
         ConfigError: no such column, or nothing to pair.
@@ -69,13 +69,16 @@ def pairs_of(
         }
         for a, b in itertools.combinations(conditions, 2):
             image = cell(rows[paired].iloc[0])
-            made = [_pair(image, one, other, seed) for one, other in zip(halves[a], halves[b], strict=False)]
-            queues.append(sorted(made, key=lambda pair: _mixed(seed, pair.key)))
-    queues.sort(key=lambda queue: _mixed(seed, queue[0].key) if queue else "")
+            made = [
+                _pair(image, one, other, f"{seed}\0{rater}")
+                for one, other in zip(halves[a], halves[b], strict=False)
+            ]
+            queues.append(sorted(made, key=lambda pair: mixed(seed, pair.key)))
+    queues.sort(key=lambda queue: mixed(seed, queue[0].key) if queue else "")
     taken = [pair for turn in itertools.zip_longest(*queues) for pair in turn if pair is not None][:pairs_max]
     if not taken:
         raise ConfigError(f"nothing to pair: no {paired} has texts under two values of {by!r}")
-    return tuple(sorted(taken, key=lambda pair: _mixed(seed, pair.key)))
+    return tuple(taken[place] for place in mixed_order([pair.key for pair in taken], seed, rater))
 
 
 class PairSitting(Sitting):
@@ -88,6 +91,11 @@ class PairSitting(Sitting):
         self.pairs = tuple(pairs)
         self._said: dict[str, Decision] = file.decided()
         self.at = max(0, self._next_undecided(-1))
+
+    @property
+    def finishes(self) -> Action:
+        """A choice."""
+        return "choice"
 
     def _do(self, act: Act) -> None:
         match act.do:
@@ -167,7 +175,7 @@ def _halves(rows: pd.DataFrame, condition: str, text: str, whole: bool) -> Itera
 
 def _pair(image: str, a: Half, b: Half, seed: str) -> Pair:
     key = hashlib.sha256("\0".join((*a.keys, "\1", *b.keys)).encode()).hexdigest()[:16]
-    left = "a" if int(_mixed(seed + "\0side", key), 16) % 2 else "b"
+    left = "a" if int(mixed(seed + "\0side", key), 16) % 2 else "b"
     return Pair(key=key, image=image, a=a, b=b, left=left)
 
 
@@ -176,10 +184,6 @@ def _about(pair: Pair) -> JsonObject:
         "image": pair.image, "a": pair.a.condition, "b": pair.b.condition,
         "a_text": "\n\n".join(pair.a.texts), "b_text": "\n\n".join(pair.b.texts),
     }  # fmt: skip
-
-
-def _mixed(seed: str, key: str) -> str:
-    return hashlib.sha256(f"{seed}\0{key}".encode()).hexdigest()
 
 
 def preferences_df(reviews: pd.DataFrame) -> pd.DataFrame:

@@ -103,7 +103,11 @@ def read_parameters(source: str, where: str) -> tuple[Parameter, ...]:
             if token.type == tokenize.COMMENT
         }
     except (SyntaxError, tokenize.TokenError) as error:
-        raise ConfigError(f"{where}: its parameters cell is not plain Python ({error})") from None
+        line, why = (error.lineno, error.msg) if isinstance(error, SyntaxError) else (None, error.args[0])
+        place = f" in line {line}" if line else ""
+        raise ConfigError(
+            f"{where}: its parameters cell is not plain Python{place} ({why}); mend it there"
+        ) from None
     found: dict[str, Parameter] = {}
     for statement in statements:
         comment = comments.get(statement.end_lineno or 0, "")
@@ -134,9 +138,13 @@ def find_parameter(name: str, known: Iterable[Parameter], where: str) -> Paramet
     """The parameter of that name.
 
     Raises:
-        ConfigError: there is none; names the nearest.
+        ConfigError: there is none, naming the nearest, or the notebook declares none.
     """
     by_name = {parameter.name: parameter for parameter in known}
+    if not by_name:
+        raise ConfigError(
+            f"{where} has no cell tagged 'parameters': add the tag to the cell with the defaults"
+        )
     if name not in by_name:
         raise unknown(f"parameter of {where}", name, by_name)
     return by_name[name]

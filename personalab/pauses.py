@@ -40,7 +40,7 @@ class Pause:
         self._patience_left -= wait
         if self._attempts_left <= 0 or self._patience_left < 0:
             raise type(error)(
-                f"{error}; gave up after {attempts} attempts",
+                f"{error}; gave up after {attempts} attempt{'s' if attempts != 1 else ''}",
                 endpoint=error.endpoint,
                 model=error.model,
                 status=error.status,

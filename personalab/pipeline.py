@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -51,6 +52,8 @@ class Pipeline:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stages", in_order(self.stages))
+        if not self.wishes()["language"]:
+            raise ConfigError("language must not be empty: name one, such as English or 中文")
         if not issubclass(self.stage("core_persona").output, CorePersona):
             raise ConfigError(
                 "stage core_persona has to give a CorePersona or a subclass of it: the card is made of it"
@@ -137,7 +140,11 @@ class Pipeline:
 
     def _request(self, stage: Stage, run: Run, done: Mapping[str, StageOutput]) -> Request:
         request = stage.request(run.brief, done, run.replicate)
-        return request.model_copy(update={"rank": ranks(self.stages)[stage.name]})
+        return request.model_copy(update={"rank": self._ranks[stage.name]})
+
+    @cached_property
+    def _ranks(self) -> dict[str, int]:
+        return ranks(self.stages)
 
     def why(self, run: Run, stage: str) -> Why:
         """Whether a stage would be paid for, and what differs from the nearest stored call if so."""
@@ -376,14 +383,15 @@ class Pipeline:
         failed: PersonalabError | None = None
         try:
             request = self._request(stage, run, done)
-            update = {"request": request, "key": self.pool.key(request)}
+            key = self.pool.key(request)
+            update = {"request": request, "key": key}
             output: StageOutput | None = None
 
             def check(text: str) -> None:
                 nonlocal output
                 output = stage.parse(text, done)
 
-            reply = await self.pool.send(request, check)
+            reply = await self.pool.send(request, check, key=key)
             # A reply shared with another task was checked there.
             update |= {"reply": reply, "output": output or stage.parse(reply.text, done), "status": "done"}
         except (AccessRefused, BudgetError):

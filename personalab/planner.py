@@ -262,7 +262,8 @@ class Planner:
     async def _ask(
         self, question: Question, request: Request, check: Callable[[str], object]
     ) -> tuple[str, Asking]:
-        reply = await self.pool.send(request, check)
+        key = self.pool.key(request)
+        reply = await self.pool.send(request, check, key=key)
         asking = Asking(
             question=question.name,
             model=reply.model,
@@ -270,7 +271,7 @@ class Planner:
             prompt_sha256=question.prompt.sha256,
             sampling=question.sampling,
             not_applied=reply.not_applied,
-            key=self.pool.key(request),
+            key=key,
             usage=reply.usage,
             cached=reply.cached,
             seconds=reply.seconds,

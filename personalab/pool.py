@@ -187,10 +187,11 @@ class LLMPool:
         """How far the provider's batches are, in a few words; empty where there are none."""
         return self._fleet.waves
 
-    async def send(self, request: Request, check: Check | None = None) -> Reply:
+    async def send(self, request: Request, check: Check | None = None, *, key: str | None = None) -> Reply:
         """The reply to a request, from the cache if it is there.
 
-        `check` decides whether an answer fits; one that does not is asked again with what was wrong.
+        `check` decides whether an answer fits; one that does not is asked again with what was wrong. `key` is what
+        `key(request)` gave, from a caller that has it already.
 
         Raises:
             NotRecorded: `cache="replay"`, and the reply is not there.
@@ -198,14 +199,15 @@ class LLMPool:
             ReplyError: no answer that can be used, after asking again.
             BudgetError: it might pass a ceiling, or its price is unknown under one; it is not sent.
         """
-        what = self._identity(request)
-        key = key_of(what)
+        key = key or self.key(request)
         if reply := self._cached(key, check):
             self._tally.add(cached=1)
             return reply
+        what = self._identity(request)
         if self.cache.mode == "replay":
             why = await asyncio.to_thread(self.cache.why, what, request.stage)
-            raise NotRecorded(request.stage, str(why).replace("it will be sent", "it would be sent"))
+            told = " ".join(str(why).replace("it will be sent", "it would be sent").split())
+            raise NotRecorded(request.stage, told)
 
         async def work() -> Reply:
             if self.cache.mode != "use":

@@ -94,8 +94,10 @@ def open_prompt(path: Path | str) -> PromptTemplate:
     """
     try:
         return parse_prompt(Path(path).read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise PromptError(str(path), f"cannot be read: {error}") from error
+    except OSError as error:
+        raise PromptError(str(path), f"cannot be read: {error.strerror or error}; check the path") from error
+    except UnicodeDecodeError as error:
+        raise PromptError(str(path), f"is no text in UTF-8 (byte {error.start}); save it as UTF-8") from error
 
 
 def as_prompt(prompt: PromptTemplate | Path | str) -> PromptTemplate:
@@ -149,5 +151,6 @@ def _check_holes(template: PromptTemplate) -> None:
     for name in template.variables:
         if name not in holes:
             raise PromptError(
-                template.name, f"variable {name!r} is listed but never used; {unknown('hole', name, holes)}"
+                template.name,
+                f"variable {name!r} is listed but never used: write ${name} where it belongs, or take it off the list",
             )

@@ -5,6 +5,12 @@ const SLOW = 1500; // ms without an answer after which keys are no longer taken
 const LOST = 6000; // ms without an answer after which the kernel is said to be gone
 const INVISIBLE = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/u;
 
+const FIRST = { // what a newcomer is told, until something is decided
+  verdict: "Read the tweet, then keep or reject it. Every decision is saved at once.",
+  rating: "Read the tweet, then rate it from 1 to 5. Every decision is saved at once.",
+  pairs: "Read both, then say which is better. Every decision is saved at once.",
+};
+
 const KEYS = {
   tweets: [
     ["k", "keep", { do: "verdict", value: "keep" }],
@@ -20,8 +26,8 @@ const KEYS = {
     ["c", "condition", { do: "reveal" }],
   ],
   pairs: [
-    ["a", "left is better", { do: "choice", value: "left" }],
-    ["b", "right is better", { do: "choice", value: "right" }],
+    ["a", "A is better", { do: "choice", value: "left" }],
+    ["b", "B is better", { do: "choice", value: "right" }],
     ["e", "equally good", { do: "choice", value: "tie" }],
     ["n", "note"],
     ["u", "undo", { do: "undo" }],
@@ -80,10 +86,10 @@ function avatar(item, portraits) {
 }
 
 function tweet(item, portraits) {
-  const shown = make("div", "tweet");
+  const shown = make("div", item.limit ? "tweet" : "tweet story");
   const body = make("div", "body");
   const head = make("div", "head");
-  head.append(make("bdi", "name", item.persona), make("bdi", "handle", item.handle));
+  head.append(make("bdi", "name", item.persona), make("bdi", item.limit ? "handle" : "heading", item.limit ? item.handle : item.heading));
   if (item.date) head.append(make("span", "date", "· " + item.date));
   const text = make("div", "text");
   text.dir = "auto";
@@ -92,10 +98,13 @@ function tweet(item, portraits) {
     writeText(into, part);
     if (kind) text.append(into);
   }
-  const foot = make("div", "foot");
-  const over = item.length > item.limit;
-  foot.append(make("span", over ? "length over" : "length", `${item.length} / ${item.limit}`));
-  body.append(head, text, foot);
+  body.append(head, text);
+  if (item.limit) {
+    const foot = make("div", "foot");
+    const over = item.length > item.limit;
+    foot.append(make("span", over ? "length over" : "length", `${item.length} / ${item.limit}`));
+    body.append(foot);
+  }
   shown.append(avatar(item, portraits), body);
   return shown;
 }
@@ -107,15 +116,19 @@ function render({ model, el }) {
   root.dataset.lmSuppressShortcuts = "true"; // JupyterLab takes single keys for itself otherwise
   const bar = make("div", "bar");
   const message = make("div", "message");
-  message.setAttribute("role", "status");
+  const told = make("span", "told");
+  told.setAttribute("role", "status");
+  message.append(make("span", "hint", "Click here, then use the keys. "), told);
   const stage = make("div", "stage");
   const keys = make("div", "keys");
-  root.append(bar, message, stage, keys);
+  root.append(bar, keys, message, stage); // keys on top, so that they stay in place however long a text is
+  const hides = make("style"); // the table for readers without a kernel, while this lives in the same page
 
   let view = model.get("view");
   let waiting = []; // acts not yet sent: each is made for what is current when its turn comes
   let pending = null; // the act whose answer is awaited
   let timers = [];
+  let refused = "";
   let shownAt = performance.now();
   let awake = false; // whether a kernel has ever answered; a saved notebook shows the widget without one
   let editing = null; // {what, value}: the box for tags or a note is open
@@ -123,7 +136,7 @@ function render({ model, el }) {
 
   const current = () => view.items[view.current];
   const say = (text, bad) => {
-    message.textContent = text;
+    told.textContent = text;
     message.classList.toggle("bad", Boolean(bad));
   };
 
@@ -168,12 +181,10 @@ function render({ model, el }) {
     send();
   }
 
-  // The table for readers without a kernel stands beside the widget; where the widget lives it is in the way.
   function wake() {
     awake = true;
     root.classList.remove("asleep");
-    const near = el.closest(".jp-OutputArea, .cell-output, .output_container, .output") ?? document;
-    for (const table of near.querySelectorAll(".personalab-review-table")) table.style.display = "none";
+    hides.textContent = `[data-sitting="${view.sitting}"] { display: none; }`;
   }
 
   function answered() {
@@ -184,6 +195,8 @@ function render({ model, el }) {
       timers.forEach(clearTimeout);
       pending = null;
       root.classList.remove("saving");
+      refused = view.problem && (waiting.length || opening) ? " What was typed after it was not taken." : "";
+      if (view.problem) { waiting = []; opening = null; } // it was meant for what would have come next
     }
     if (current()?.key !== before) { shownAt = performance.now(); editing = null; }
     if (!pending && opening && !waiting.length) { editing = opening; opening = null; }
@@ -347,9 +360,9 @@ function render({ model, el }) {
   function draw() {
     const portraits = model.get("portraits");
     drawBar();
-    if (view.problem) say(view.problem, true);
+    if (view.problem) say(view.problem + refused, true);
     else if (view.told) say(view.told);
-    else if (!pending) say("");
+    else if (!pending) say(view.done ? "" : FIRST[view.ask ?? view.kind]);
     if (!view.items.length) {
       stage.replaceChildren(make("p", "nothing", "Nothing is found: change the search or what is shown."));
     } else {
@@ -365,6 +378,7 @@ function render({ model, el }) {
         }
       }
     }
+    markMore();
   }
 
   function drawKeys() {
@@ -379,7 +393,7 @@ function render({ model, el }) {
       if (key === "1–5") {
         const stars = make("span", "stars");
         for (const rating of [1, 2, 3, 4, 5]) {
-          const star = button("", `rate ${rating}`, () => act({ do: "rating", value: rating }));
+          const star = button("", `rate ${rating}`, () => act({ do: "rating", value: current()?.rating === rating ? null : rating }));
           star.append(make("kbd", "", String(rating)));
           stars.append(star);
         }
@@ -390,8 +404,22 @@ function render({ model, el }) {
       made.append(make("kbd", "", key), " " + label);
       keys.append(made);
     }
-    keys.append(make("span", "hint", "click here, then use the keys"));
+    more.append(make("kbd", "", "space"), " more");
+    keys.append(more);
   }
+
+  // Long texts scroll in themselves, those beside each other together.
+  const scrolled = () => [...stage.querySelectorAll(".current .side, .current .text")];
+  const more = button("", "more of the text", () => scroll(1));
+  function scroll(step) {
+    for (const box of scrolled()) box.scrollTop += step * 0.8 * box.clientHeight;
+  }
+  function markMore() {
+    const boxes = scrolled();
+    for (const box of boxes) box.classList.toggle("more", box.scrollTop + box.clientHeight < box.scrollHeight - 4);
+    more.style.visibility = boxes.some((box) => box.scrollHeight > box.clientHeight + 4) ? "" : "hidden";
+  }
+  stage.addEventListener("scroll", markMore, true);
 
   function edit(what) {
     if (!current()) return;
@@ -409,9 +437,10 @@ function render({ model, el }) {
       return;
     }
     if (event.altKey || event.ctrlKey || event.metaKey || event.isComposing) return;
+    // What is typed here is for the review, also where it means nothing: a notebook would cut cells by "x" or "dd".
+    if (!/^(Tab|Escape|F\d+)$/.test(event.key)) event.stopPropagation();
     if (opening) {
       event.preventDefault();
-      event.stopPropagation();
       const typed = opening.value ?? "";
       if (event.key.length === 1) opening.value = typed + event.key;
       else if (event.key === "Backspace") opening.value = Array.from(typed).slice(0, -1).join("");
@@ -423,14 +452,19 @@ function render({ model, el }) {
       }
       return;
     }
-    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+    // A keyboard of another script is read by the places of its keys.
+    const pressed = /^[^\0-\x7f]$/u.test(event.key) ? event.code.replace(/^(Key|Digit)/, "") : event.key;
+    const key = pressed.length === 1 ? pressed.toLowerCase() : pressed;
     const named = { ArrowLeft: "←", ArrowUp: "←", ArrowRight: "→", ArrowDown: "→" }[key] ?? key;
     const found = KEYS[view.kind].find((each) => each[0] === named);
     const paging = { PageUp: -1, PageDown: 1 }[key];
     if (key === "Escape") return root.blur();
+    if (key === " " && target === root) {
+      event.preventDefault();
+      return scroll(event.shiftKey ? -1 : 1);
+    }
     if (!found && !(view.kind === "tweets" && (/^[0-5]$/.test(key) || (paging && view.mode === "page")))) return;
     event.preventDefault();
-    event.stopPropagation();
     if (event.repeat && !["←", "→"].includes(named)) return; // a key that is held is one decision
     if (named === "t") return edit("tags");
     if (named === "n") return edit("note");
@@ -448,7 +482,7 @@ function render({ model, el }) {
   model.on("change:portraits", draw);
   drawKeys();
   draw();
-  el.append(root);
+  el.append(hides, root);
   act({ do: "look" });
   return () => {
     model.off("change:view", answered);

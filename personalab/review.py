@@ -10,6 +10,7 @@ Importing this module loads ipywidgets. What it thinks is in `sittings`, what it
 from __future__ import annotations
 
 import getpass
+import hashlib
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
@@ -20,8 +21,9 @@ from anywidget import AnyWidget
 from pydantic import ValidationError
 
 from personalab.config import load_settings
-from personalab.decks import Deck, cell
-from personalab.errors import ConfigError, OutputError
+from personalab.decks import Deck, cell, conditions_differ
+from personalab.errors import ConfigError
+from personalab.files import cannot_write
 from personalab.pairs import PairSitting, pairs_of
 from personalab.reviews import Judgement, ReviewFile, review_path, written_rows
 from personalab.sittings import Act, Ask, Sitting, TweetSitting, portrait
@@ -50,6 +52,7 @@ class Review(AnyWidget):
         self.sitting = sitting
         self._folder = folder
         self._table = table
+        self._names: dict[str, str] = {}  # of pictures, by file
         self._pictures: dict[str, str] = {}
         super().__init__(**self._state())
         self.on_msg(self._received)
@@ -71,10 +74,25 @@ class Review(AnyWidget):
 
     def _state(self) -> dict[str, Any]:
         view = self.sitting.view()
-        wanted = {each["portrait"] for item in view["items"] for each in (item, *item.get("left", ()), *item.get("right", ())) if each.get("portrait")}  # fmt: skip
-        for name in wanted - self._pictures.keys():
-            self._pictures[name] = self._portrait(name)
-        return {"view": view, "portraits": {name: self._pictures[name] for name in sorted(wanted)}}
+        items = [self._pictured(item) for item in view["items"]]
+        texts = [each for item in items for each in (item, *item.get("left", ()), *item.get("right", ()))]
+        names = sorted({each["portrait"] for each in texts if each.get("portrait")})
+        return {"view": view | {"items": items}, "portraits": {name: self._pictures[name] for name in names}}
+
+    def _pictured(self, item: dict[str, Any]) -> dict[str, Any]:
+        """The item with the names of its pictures instead of those of files, which might tell a condition."""
+        sides = {
+            side: [self._pictured(each) for each in item[side]] for side in ("left", "right") if side in item
+        }
+        own = {"portrait": self._picture(item["portrait"])} if "portrait" in item else {}
+        return item | sides | own
+
+    def _picture(self, file: str) -> str:
+        if file not in self._names:
+            picture = self._portrait(file) if file else ""
+            self._names[file] = hashlib.sha256(picture.encode()).hexdigest()[:12] if picture else ""
+            self._pictures[self._names[file]] = picture
+        return self._names[file]
 
     def _portrait(self, name: str) -> str:
         """The picture beside the card, or the image that the persona was made from."""
@@ -85,7 +103,8 @@ class Review(AnyWidget):
         from IPython import display as ipython
 
         display: Any = ipython  # it comes without types
-        said = {"text/html": self._table, "text/plain": "a review: run this cell to go on with it"}
+        table = f'<div class="personalab-review-table" data-sitting="{self.sitting.file.sitting}">{self._table}</div>'
+        said = {"text/html": table, "text/plain": "a review: run this cell to go on with it"}
         display.publish_display_data(said)
         data, metadata = self._repr_mimebundle_() or ({}, {})
         display.publish_display_data({**data, "text/plain": ""}, metadata)
@@ -115,10 +134,10 @@ def review(
     """
     frame = written_rows(frame, text)
     file = _opened(name, rater, folder)
-    shuffle = f"{name}\0{file.rater}" if blind and "condition" in frame.columns else None
-    deck = Deck.of(frame, text=text, shuffle=shuffle, blind=blind)
+    shuffle = name if blind and conditions_differ(frame) else None
+    deck = Deck.of(frame, text=text, shuffle=shuffle, rater=file.rater, blind=blind)
     sitting = TweetSitting(file, deck, ask=ask, mode=mode)
-    return Review(sitting, _portraits(portraits), table_html(frame, file, deck.keys, text))
+    return Review(sitting, _portraits(portraits), table_html(deck, file, text))
 
 
 def review_pairs(
@@ -135,7 +154,7 @@ def review_pairs(
     portraits: Path | str | None = None,
 ) -> Review:
     """Which of two is better, blind: tweets of the same image under different conditions, or with `whole` all that a condition
-    has of the image. Pairs come in a random order, sides are random; both are of name and rater and recorded.
+    has of the image. Pairs come in a random order, sides are random; both are of name and rater, and recorded.
 
     `pairs_max` is how many are asked, drawn evenly over images and conditions.
 
@@ -145,32 +164,35 @@ def review_pairs(
     """
     file = _opened(name, rater, folder)
     pairs = pairs_of(
-        frame, by, paired, text=text, whole=whole, seed=f"{name}\0{file.rater}", pairs_max=pairs_max
+        frame, by, paired, text=text, whole=whole, seed=name, rater=file.rater, pairs_max=pairs_max
     )
     sitting = PairSitting(file, pairs)
-    table = f'<div class="personalab-review-table"><p>{len(pairs)} pairs to compare: run this cell to go on.</p></div>'
-    return Review(sitting, _portraits(portraits), table)
+    return Review(
+        sitting, _portraits(portraits), f"<p>{len(pairs)} pairs to compare: run this cell to go on.</p>"
+    )
 
 
-def table_html(frame: pd.DataFrame, file: ReviewFile, keys: tuple[str, ...], text: str = "text") -> str:
-    """The first rows with what the rater says of them, as a table that needs neither kernel nor script."""
-    columns = [name for name in dict.fromkeys((*_TABLE_COLUMNS, text)) if name in frame.columns]
+def table_html(deck: Deck, file: ReviewFile, text: str = "text") -> str:
+    """The first rows with what the rater says of them, as a table that needs neither kernel nor script; as blind as the deck."""
+    named = dict.fromkeys((*_TABLE_COLUMNS, text))
+    columns = [name for name in named if name in deck.frame.columns and name not in deck.hidden]
     said = file.decided()
     rows = []
-    for key, (_, row) in zip(keys, frame.head(STATIC_ROWS)[columns].iterrows(), strict=False):
+    for place in deck.order[:STATIC_ROWS]:
+        row = deck.frame.iloc[place]
         cells = "".join(
             f'<td style="{_TEXT_CELL if name == text else _CELL}">{escape(cell(row[name]))}</td>'
             for name in columns
         )
-        rows.append(f'<tr>{cells}<td style="{_CELL}">{escape(_spoken(said.get(key)))}</td></tr>')
+        rows.append(f'<tr>{cells}<td style="{_CELL}">{escape(_spoken(said.get(deck.keys[place])))}</td></tr>')
     heads = "".join(
         f'<th style="{_CELL}">{escape(name.replace("_", " "))}</th>' for name in (*columns, "decision")
     )
-    decided = sum(key in said for key in keys)
-    more = f", the first {STATIC_ROWS} below" if len(frame) > STATIC_ROWS else ""
+    decided = sum(key in said for key in deck.keys)
+    more = f", the first {STATIC_ROWS} below" if len(deck.keys) > STATIC_ROWS else ""
     return (
-        f'<div class="personalab-review-table"><p>{decided} of {len(frame)} decided by {escape(file.rater)} when '
-        f"this was saved{more}. Run this cell to go on.</p><table><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        f"<p>{decided} of {len(deck.keys)} decided by {escape(file.rater)} when this was saved{more}. Run this cell to go on.</p>"
+        f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
     )
 
 
@@ -193,7 +215,7 @@ def _opened(name: str, rater: str | None, folder: Path | str | None) -> ReviewFi
     try:
         path.touch()
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}; choose another folder") from error
+        raise cannot_write(path, error) from error
     return file
 
 

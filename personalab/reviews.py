@@ -102,12 +102,8 @@ class ReviewFile:
         if not self.rater:
             raise ConfigError("a review needs a rater: review(frame, rater='anna')")
         self.sitting = uuid4().hex[:12]
-        self.history: list[Decision] = []
-        self._ids: dict[str, Decision] = {}
-        self._newest: dict[tuple[str, str], Decision] = {}
-        self._read = 0  # bytes that are whole lines and known
-        self._lines = 0
         self._acts: list[Decision] = []  # what this rater can take back
+        self._forget()
         with _locked(self.path):
             self._read_on()
         for decision in self.history:
@@ -182,6 +178,8 @@ class ReviewFile:
         """
         if act_id in self._ids:
             return self._ids[act_id]
+        self.read_new()
+        self._acts = [act for act in self._acts if act.id in self._ids]  # the file may have been edited
         if not self._acts:
             return None
         act = self._acts[-1]
@@ -204,6 +202,14 @@ class ReviewFile:
         else:
             self._acts = [act for act in self._acts if act.id != decision.undoes]
 
+    def _forget(self) -> None:
+        self.history: list[Decision] = []
+        self._ids: dict[str, Decision] = {}
+        self._newest: dict[tuple[str, str], Decision] = {}
+        self._read = 0  # bytes that are known
+        self._lines = 0
+        self._tail = b""  # the newest of them
+
     def _read_on(self) -> None:
         for decision in self._whole_lines():
             if decision.id not in self._ids:
@@ -215,34 +221,53 @@ class ReviewFile:
         self._newest[decision.rater, decision.item] = decision
 
     def _whole_lines(self) -> Iterator[Decision]:
-        """The decisions behind what is known. Called under the lock, so a line without its end is a dead writer's."""
+        """The decisions behind what is known; all of them if what is known is no longer there, as after an edit by hand.
+
+        Called under the lock, so a line that breaks off is a dead writer's.
+        """
         try:
             with self.path.open("rb") as file:
-                file.seek(self._read)
+                file.seek(self._read - len(self._tail))
                 fresh = file.read()
+                if fresh.startswith(self._tail):
+                    fresh = fresh[len(self._tail) :]
+                else:
+                    self._forget()
+                    file.seek(0)
+                    fresh = file.read()
         except FileNotFoundError:
+            self._forget()
             return
         except OSError as error:
             raise OutputError(f"{self.path} cannot be read: {error.strerror or error}") from error
         *whole, rest = fresh.split(b"\n")
         for line in whole:
-            self._read += len(line) + 1
             self._lines += 1
-            if decision := _decision(line, f"{self.path}, line {self._lines}"):
+            self._known(line + b"\n")
+            if line and (decision := _decision(line, f"{self.path}, line {self._lines}")):
                 yield decision
-        if rest:
+        if rest and (decision := _decision(rest)):  # only its end is missing, as some editors leave it
+            self._known(rest)
+            yield decision
+        elif rest:
             warnings.warn(
                 f"{self.path}: the last line is half written, as by a process that was killed; it was never confirmed and "
                 "is left out",
                 stacklevel=2,
             )
 
+    def _known(self, tail: bytes) -> None:
+        self._read += len(tail)
+        self._tail = tail
+
     def _append(self, decision: Decision) -> None:
         line = json.dumps(decision.model_dump(mode="json")).encode() + b"\n"
+        if self._tail and not self._tail.endswith(b"\n"):
+            line = b"\n" + line
         try:
             with self.path.open("r+b" if self.path.exists() else "xb") as file:
                 file.seek(self._read)
-                file.truncate()  # only a half-written line can stand behind what was read
+                file.truncate()  # only a line that breaks off can stand behind what was read
                 file.write(line)
                 file.flush()
                 os.fsync(file.fileno())
@@ -250,8 +275,8 @@ class ReviewFile:
             raise OutputError(
                 f"cannot write {self.path}: {error.strerror or error}; nothing was decided: free space or choose another folder"
             ) from error
-        self._read += len(line)
-        self._lines += 1
+        self._known(line)
+        self._lines += line.count(b"\n")
         self._keep(decision)
 
 
@@ -380,14 +405,16 @@ def _cleaned(value: Any) -> Any:
     return value
 
 
-def _decision(line: bytes, where: str) -> Decision | None:
+def _decision(line: bytes, where: str | None = None) -> Decision | None:
+    """The decision that a line holds; None, with a warning if `where` says of which line, for what is none."""
     try:
         return Decision.model_validate(json.loads(line))
     except ValidationError as error:
         problem = explain(error)
     except ValueError as error:
         problem = str(error)
-    warnings.warn(f"{where} is no decision and is left out: {problem}", stacklevel=2)
+    if where:
+        warnings.warn(f"{where} is no decision and is left out: {problem}", stacklevel=2)
     return None
 
 

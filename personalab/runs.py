@@ -20,7 +20,7 @@ from personalab.card_checks import require_valid
 from personalab.cards import CharacterCard
 from personalab.dry import check_inside
 from personalab.errors import CardInvalid, OutputError, PersonalabError, unknown
-from personalab.files import write_whole
+from personalab.files import cannot_write, write_whole
 from personalab.names import slug
 from personalab.personas import assemble
 from personalab.records import JsonObject, Record, Reply, Request, Usage, explain
@@ -79,11 +79,16 @@ class StageRecord(Record):
         return data
 
     @property
-    def sent(self) -> int:
-        """Requests that were sent for this stage."""
+    def attempts(self) -> int | None:
+        """Requests that its reply took, whenever that was, or its failure; None if it was not asked."""
         if self.error:
-            return self.error.attempts
-        return self.reply.attempts if self.reply and not self.reply.cached else 0
+            return self.error.attempts or None
+        return self.reply.attempts if self.reply else None
+
+    @property
+    def sent(self) -> int:
+        """Requests that were sent for this stage in this run."""
+        return 0 if self.reply and self.reply.cached else self.attempts or 0
 
     @property
     def paid(self) -> Usage:
@@ -253,8 +258,10 @@ def load_run(path: Path | str) -> Run:
         run = Run.model_validate(json.loads(path.read_bytes()))
     except ValidationError as error:
         raise OutputError(f"{path} is no run file: {explain(error)}") from error
-    except (OSError, ValueError) as error:
-        raise OutputError(f"{path} cannot be read as a run file: {error}") from error
+    except OSError as error:
+        raise OutputError(f"{path} cannot be read: {error.strerror or error}; check the path") from error
+    except ValueError as error:
+        raise OutputError(f"{path} is no run file: it is no JSON ({error})") from error
     portrait = path.with_name(path.name.removesuffix("_run.json") + "_persona.png")
     if run.status == "failed" or not portrait.is_file():
         return run
@@ -348,9 +355,7 @@ def _save(run: Run, folder: Path) -> SavedRun:
     except Timeout as error:
         raise OutputError(f"cannot write into {folder}: another process holds {error.lock_file}") from error
     except OSError as error:
-        raise OutputError(
-            f"cannot write into {folder}: {error.strerror or error}; choose another folder"
-        ) from error
+        raise cannot_write(folder, error) from error
 
 
 def _write(run: Run, content: _Content, folder: Path) -> SavedRun:

@@ -35,6 +35,8 @@ _UNWANTED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 def clean_text(text: str) -> str:
     """NFC, trimmed, and without what no card may hold: lone surrogates and control characters but newline and tab."""
+    if text.isascii() and text.isprintable():  # most are, and a persona has hundreds
+        return text.strip()
     text = _UNWANTED.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
     return unicodedata.normalize("NFC", text).strip()
 

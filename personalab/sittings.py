@@ -17,7 +17,7 @@ from personalab.errors import ConfigError, ImageError, PersonalabError
 from personalab.images import open_picture
 from personalab.names import slug
 from personalab.records import JsonObject, Record
-from personalab.reviews import Decision, Judgement, ReviewFile
+from personalab.reviews import Action, Decision, Judgement, ReviewFile
 from personalab.tweet_text import TWEET_LENGTH_MAX, weighted_length
 from personalab.words import HASHTAG, MENTION
 
@@ -31,6 +31,7 @@ PAGE = 50
 _PORTRAIT_SIDE = 96
 _PACE_ACTS = 30
 """The newest decisions whose median time says how long the rest will take."""
+_PACE_LINES = 1000
 _ABOUT = ("persona", "persona_id", "image", "condition", "replicate", "model", "stage", "part")
 _HANDLE_CHARACTERS = 15
 
@@ -78,11 +79,17 @@ class Sitting(ABC):
             "told": self.told,
             "problem": self.problem,
             "rater": self.file.rater,
+            "sitting": self.file.sitting,
             "done": done,
             "count": count,
             "seconds_left": self._seconds_left(count - done),
             **self._seen(),
         }
+
+    @property
+    @abstractmethod
+    def finishes(self) -> Action:
+        """The action after which the next item comes."""
 
     @abstractmethod
     def _do(self, act: Act) -> None: ...
@@ -115,7 +122,9 @@ class Sitting(ABC):
 
     def _seconds_left(self, remaining: int) -> float | None:
         own = [
-            each for each in self.file.history[-500:] if each.rater == self.file.rater and each.undoes is None
+            each
+            for each in self.file.history[-_PACE_LINES:]
+            if (each.rater, each.action, each.undoes) == (self.file.rater, self.finishes, None)
         ]
         paces = [each.seconds for each in own if each.seconds is not None][-_PACE_ACTS:]
         return statistics.median(paces) * remaining if len(paces) >= 5 else None
@@ -137,6 +146,11 @@ class TweetSitting(Sitting):
         self._said: dict[str, Decision] = file.decided()
         self.found = deck.found(self.query, self._said)
         self.at = max(0, self._next_undecided(-1))
+
+    @property
+    def finishes(self) -> Action:
+        """Keep or reject, or a rating."""
+        return self.ask
 
     def _do(self, act: Act) -> None:
         match act.do:
@@ -245,18 +259,22 @@ class TweetSitting(Sitting):
 
 
 def feed(row: pd.Series[Any], text: str) -> JsonObject:
-    """A tweet as it would look in a feed: who, and the text in parts with its hashtags and mentions marked."""
+    """A tweet as it would look in a feed: who, and the text in parts with its hashtags and mentions marked.
+
+    A text of another stage, as of a description, has a heading instead, and no limit.
+    """
+    is_tweet = cell(row.get("stage")) in ("", "example_tweets")
     persona = cell(row.get("persona")) or "somebody"
     handle = slug(persona).replace("-", "_").casefold()[:_HANDLE_CHARACTERS]
-    length = weighted_length(text)
     return {
         "persona": persona,
         "handle": f"@{handle}",
         "portrait": portrait_name(row),
         "date": cell(row.get("date")),
         "parts": marked(text),
-        "length": length,
-        "limit": TWEET_LENGTH_MAX,
+        "length": weighted_length(text) if is_tweet else None,
+        "limit": TWEET_LENGTH_MAX if is_tweet else None,
+        "heading": "" if is_tweet else cell(row.get("part")).replace("_", " "),
     }
 
 

@@ -7,15 +7,18 @@ A stage builds a request and parses a reply. It never awaits, opens a file or kn
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from personalab import schemas
+from personalab.config import USUAL_PICTURE_TOKENS
 from personalab.errors import ConfigError, unknown
 from personalab.prompts import PromptTemplate, as_prompt, stage_prompt
 from personalab.questions import Question, for_prompt
 from personalab.records import Picture, Record, Request, SamplingParams
-from personalab.schemas import StageOutput
+from personalab.schemas import StageOutput, bare_schema
+from personalab.tokens import count_tokens
 
 Done = Mapping[str, StageOutput]
 
@@ -118,6 +121,16 @@ def ranks(stages: Iterable[Stage]) -> dict[str, int]:
         for need in each.needs:
             found[need] = max(found.get(need, 0), found[each.name])
     return found
+
+
+def usual_input_tokens(each: Stage, usual: Mapping[str, int | None]) -> int | None:
+    """Tokens of a stage's request while the replies before it are not there, by what they usually take; the picture counts."""
+    before = [usual.get(need) for need in each.needs]
+    if None in before:
+        return None
+    template = count_tokens(each.prompt.system + each.prompt.user)
+    schema = count_tokens(json.dumps(bare_schema(each.output, each.name)))
+    return template + schema + sum(filter(None, before)) + each.sees_picture * USUAL_PICTURE_TOKENS
 
 
 def _for_prompt(output: StageOutput) -> str:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from personalab.charts import Figure
-from personalab.files import write_whole
 from personalab.meters import total
 from personalab.progress import duration
+from personalab.stores import Place, name_of, write_below
 from personalab.sweep_progress import cells
 from personalab.trial_frames import collect
 from personalab.trial_grids import value_text, varied_names
-from personalab.trials import EXECUTED, HASH_LENGTH, LOG, Trial, find_trials, sweep_folder
+from personalab.trials import EXECUTED, HASH_LENGTH, LOG, Trial, find_trials, sweep_copy, sweep_place
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,26 +37,27 @@ figure{display:inline-block;vertical-align:top;margin:8px 16px 8px 0}a{color:#0b
 """
 
 
-def report(sweep: Path | str) -> Path:
-    """Write the report of a sweep into its folder; gives its path.
+def report(sweep: Path | str) -> Place:
+    """Write the report of a sweep beside its trials; gives where it is.
 
     Raises:
         ConfigError: no such sweep.
         OutputError: a trial's files cannot be read, or the folder cannot be written.
     """
-    folder = sweep_folder(sweep)
-    return write_whole(folder / REPORT, report_html(sweep).encode("utf-8", "replace"), durable=False)
+    with sweep_copy(sweep) as folder:
+        page = report_html(folder)
+    return write_below(sweep_place(sweep), REPORT, page.encode("utf-8", "replace"))
 
 
 def report_html(sweep: Path | str) -> str:
-    """The report of a sweep; links are to its folder."""
+    """The report of a sweep of this machine; links are to its folder."""
     trials = list(find_trials(sweep).values())
     varied = varied_names(trial.parameters for trial in trials)
     frame = collect(sweep)
     columns = list(frame.columns)
     recorded = columns[columns.index("cost") + 1 :]
     charts = _charts(frame[frame["status"] == "done"], recorded, varied)
-    name = escape(sweep_folder(sweep).name)
+    name = escape(name_of(sweep_place(sweep)))
     body = [f"<h1>{name}</h1>", _summary(trials), _grid(trials, varied)]
     body += [f"<h2>Recorded</h2>{charts}"] if charts else []
     body += [_table(trials, frame[recorded], varied)]

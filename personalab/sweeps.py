@@ -6,29 +6,35 @@ A trial that is done stays done as long as the notebook's code, its parameters a
 
 from __future__ import annotations
 
+import getpass
+import hashlib
 import os
+import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from html import escape
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from filelock import FileLock, Timeout
 
 from personalab.config import BATCH_JOBS, load_settings
 from personalab.errors import ConfigError, OutputError
+from personalab.files import cannot_write
 from personalab.meters import known_total
 from personalab.names import slug
 from personalab.notebooks import Notebook, read_notebook
 from personalab.progress import Tally, duration
 from personalab.records import PoolCounts, Record, Usage
+from personalab.stores import Place, below, local_copy, place_of
 from personalab.sweep_progress import Line, board, cells
 from personalab.trial_frames import collect
 from personalab.trial_grids import Grid, Point, canonical, point_text, points, varied_names
-from personalab.trial_runs import Task, counts_so_far, load_engine, run_trial, stop_trials
+from personalab.trial_runs import Task, counts_so_far, load_engine, stop_trials
+from personalab.trial_stores import run_task
 from personalab.trials import (
     TRIAL_FILE,
     Trial,
@@ -62,9 +68,9 @@ class Planned(Record):
 
 
 class Plan(Record):
-    """What a sweep would do, in the order of its grid."""
+    """What a sweep would do, in the order of its grid. `folder` is a folder of this machine or a URL."""
 
-    folder: Path
+    folder: Place
     notebook: Notebook
     planned: tuple[Planned, ...]
 
@@ -104,7 +110,7 @@ class Sweep(Record):
     `notes` say what had changed since an earlier time, and what was left.
     """
 
-    folder: Path
+    folder: Place
     trials: tuple[Trial, ...]
     ran: int
     counts: PoolCounts | None
@@ -156,6 +162,8 @@ def sweep(
     retry_failed: bool = False,
     engine: str | None = None,
     executor: Executor | None = None,
+    scheduler: str | None = None,
+    out: Path | str | None = None,
     progress: bool = True,
     batch: bool = False,
 ) -> Sweep:
@@ -165,18 +173,29 @@ def sweep(
 
     `grid` is lists by parameter, a list of dicts, or a YAML or CSV file; `parameters` are the same in all trials. `jobs`
     trials run at once (default: one for each core), each at most `timeout` seconds. Trials that failed before run again with
-    `retry_failed`. `engine`: fork, spawn or papermill (default: the fastest here). A trial that fails is a row of the result, never an error here. Works in a cell and in a script.
+    `retry_failed`. `engine`: fork, spawn or papermill (default: the fastest here). `out` is a folder for sweeps, or a URL such as
+    `s3://bucket/sweeps`. With `scheduler`, the address of a Dask scheduler, its workers run the trials (docs/clusters.md). A
+    trial that fails is a row of the result, never an error here. Works in a cell and in a script.
 
     With `batch` the notebook's requests go through the provider's batch endpoint. A trial then waits more than it works, so up
     to `BATCH_JOBS` run at once by default; each makes batches of its own, and what several need is asked by one of them.
 
     Raises:
-        ConfigError: a parameter the notebook does not have, of the wrong kind, or that looks like a key; before anything runs.
+        ConfigError: a parameter the notebook does not have, of the wrong kind, or that looks like a key; a worker of a cluster that
+            cannot run the trials; before anything runs.
         OutputError: the sweep's folder cannot be written, or the sweep runs already.
+        ClusterError: the cluster was lost, or a worker that came later cannot run the trials.
     """
-    plan = plan_sweep(notebook, grid, parameters, name=name, retry_failed=retry_failed)
+    plan = plan_sweep(notebook, grid, parameters, name=name, retry_failed=retry_failed, out=out)
     return run_plan(
-        plan, jobs=jobs, timeout=timeout, engine=engine, executor=executor, progress=progress, batch=batch
+        plan,
+        jobs=jobs,
+        timeout=timeout,
+        engine=engine,
+        executor=executor,
+        scheduler=scheduler,
+        progress=progress,
+        batch=batch,
     )
 
 
@@ -187,6 +206,7 @@ def plan_sweep(
     *,
     name: str | None = None,
     retry_failed: bool = False,
+    out: Path | str | None = None,
 ) -> Plan:
     """What `sweep` would do, without doing it.
 
@@ -195,7 +215,9 @@ def plan_sweep(
     """
     read = notebook if isinstance(notebook, Notebook) else read_notebook(notebook)
     every = points(read, grid, parameters or {})
-    folder = sweeps_folder() / slug(name or read.name)
+    folder = below(place_of(out) if out else sweeps_folder(), slug(name or read.name))
+    if isinstance(folder, Path):
+        folder = folder.absolute()  # a worker of a cluster may stand elsewhere
     varied = varied_names(every)
     stored = _stored(folder)
     planned = tuple(
@@ -211,15 +233,19 @@ def run_plan(
     timeout: float | None = None,
     engine: str | None = None,
     executor: Executor | None = None,
+    scheduler: str | None = None,
     progress: bool = True,
     batch: bool = False,
 ) -> Sweep:
     """Run the trials of a plan that are to run. An interrupt ends their kernels, and is passed on.
 
     Raises:
-        ConfigError: `jobs` or `timeout` below what is possible.
+        ConfigError: `jobs` or `timeout` below what is possible, or a worker of a cluster that cannot run the trials.
         OutputError: the sweep's folder cannot be written, or the sweep runs already.
+        ClusterError: the cluster was lost, or a worker that came later cannot run the trials.
     """
+    if jobs is not None and scheduler is not None:
+        raise ConfigError("jobs are the threads of the cluster's workers: leave out --jobs with --scheduler")
     batch = batch or load_settings().batch
     if jobs is None:
         jobs = BATCH_JOBS if batch else cores()
@@ -227,12 +253,12 @@ def run_plan(
         raise ConfigError(f"a sweep needs one job or more, not {jobs}")
     if timeout is not None and not timeout > 0:
         raise ConfigError(f"a trial's time limit is in seconds above 0, not {timeout}; leave it out for none")
-    used = load_engine(engine) or "papermill"
     began = time.monotonic()
     tasks = [
         Task(
-            trial=each.trial.model_copy(update={"engine": used}),
-            folder=plan.folder / each.trial.name,
+            trial=each.trial,
+            sweep=plan.folder,
+            folder=below(plan.folder, each.trial.name),
             notebook=plan.notebook,
             timeout=timeout,
             engine=engine,
@@ -241,15 +267,8 @@ def run_plan(
         for each in plan.planned
         if each.runs
     ]
-    with _alone(plan.folder):
-        pool = executor or ThreadPoolExecutor(
-            max(1, min(jobs, len(tasks))), thread_name_prefix="personalab-trial"
-        )
-        try:
-            ran = run_all(plan, tasks, pool, progress)
-        finally:
-            if executor is None:
-                pool.shutdown(cancel_futures=True)
+    with _alone(plan.folder), _crew(plan, max(1, min(jobs, len(tasks))), engine, executor, scheduler) as crew:
+        ran = run_all(plan, tasks, crew, progress)
     trials = tuple(ran.get(each.trial.name, each.trial) for each in plan.planned)
     return Sweep(
         folder=plan.folder,
@@ -261,13 +280,40 @@ def run_plan(
     )
 
 
-def run_all(plan: Plan, tasks: list[Task], pool: Executor, progress: bool) -> dict[str, Trial]:
+class Crew(NamedTuple):
+    """Who runs the trials, and how those that run are stopped."""
+
+    pool: Executor
+    stop: Callable[[Place], None]
+
+
+@contextmanager
+def _crew(
+    plan: Plan, jobs: int, engine: str | None, executor: Executor | None, scheduler: str | None
+) -> Iterator[Crew]:
+    if scheduler is not None:
+        from personalab.clusters import Cluster
+
+        with Cluster(scheduler) as cluster:
+            cluster.check(plan.folder, plan.notebook.path.parent, engine)
+            yield Crew(cluster, cluster.stop)
+        return
+    load_engine(engine)
+    pool = executor or ThreadPoolExecutor(jobs, thread_name_prefix="personalab-trial")
+    try:
+        yield Crew(pool, stop_trials)
+    finally:
+        if executor is None:
+            pool.shutdown(cancel_futures=True)
+
+
+def run_all(plan: Plan, tasks: list[Task], crew: Crew, progress: bool) -> dict[str, Trial]:
     """Run tasks of a plan: the trials as they ended, by name. An interrupt ends their kernels, and is passed on."""
     began = time.monotonic()
     ended: dict[str, Trial] = {}
     starts: dict[str, float] = {}
     with board(progress) as draw:
-        futures: dict[Future[Trial], Task] = {pool.submit(run_trial, task): task for task in tasks}
+        futures: dict[Future[Trial], Task] = {crew.pool.submit(run_task, task): task for task in tasks}
         waiting = set(futures)
         try:
             while waiting:
@@ -280,7 +326,7 @@ def run_all(plan: Plan, tasks: list[Task], pool: Executor, progress: bool) -> di
             for future in waiting:
                 future.cancel()
             while waiting:  # again and again, as one may have been just about to begin
-                stop_trials(plan.folder)
+                crew.stop(plan.folder)
                 _, waiting = wait(waiting, _TICK_SECONDS)
             raise
     return ended
@@ -291,7 +337,7 @@ def _moment(
 ) -> tuple[list[Line], Tally]:
     """What is shown: a line for each trial that runs, by when it began, or failed, and the whole in figures."""
     now = time.monotonic()
-    running = {name: counts_so_far(plan.folder / name) for name in under_way}
+    running = {name: counts_so_far(below(plan.folder, name)) for name in under_way}
     lines = [Line(name, "running", now - under_way[name], counts) for name, counts in running.items()]
     failures = [trial for trial in ended.values() if trial.status != "done"]
     lines += [
@@ -340,31 +386,41 @@ def _planned(
     return Planned(trial=there if why in _KEPT else new, why=why)
 
 
-def _stored(folder: Path) -> dict[str, Trial]:
+def _stored(folder: Place) -> dict[str, Trial]:
     """The trials there are, by their parameters: a folder keeps its name when other parameters are varied."""
-    every = [load_trial(path.parent) for path in folder.glob(f"*/{TRIAL_FILE}")]
+    with local_copy(folder, f"*/{TRIAL_FILE}") as here:
+        every = [load_trial(path.parent) for path in here.glob(f"*/{TRIAL_FILE}")]
     return {canonical(trial.parameters): trial for trial in every}
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One runner a sweep. The lock is freed when its holder dies, so nothing has to be cleared by hand."""
+def _alone(folder: Place) -> Iterator[None]:
+    """One runner a sweep. The lock is freed when its holder dies, so nothing has to be cleared by hand.
+
+    A store has no locks: there it is one runner a sweep on this machine, and one a cluster.
+    """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / _LOCK, timeout=0)
+        if isinstance(folder, Path):
+            folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(_lock_file(folder), timeout=0)
         lock.acquire()
     except Timeout:
         raise OutputError(
             f"sweep {folder} is being run by another process: wait for it, or give another --name"
         ) from None
     except OSError as error:
-        raise OutputError(
-            f"cannot write {folder}: {error.strerror}; free space or choose another folder"
-        ) from None
+        raise cannot_write(folder, error) from None
     try:
         yield
     finally:
         lock.release()
+
+
+def _lock_file(folder: Place) -> Path:
+    if isinstance(folder, Path):
+        return folder / _LOCK
+    mark = hashlib.sha256(folder.encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir(), f"personalab-{getpass.getuser()}-{mark}{_LOCK}")
 
 
 def cores() -> int:

@@ -249,9 +249,11 @@ def _cell(value: object) -> str:
 
 
 def shorter(path: object) -> str:
-    """A path as it is read from here."""
+    """A path as it is read from here; a URL as it is."""
     if path is None:
         return ""
+    if isinstance(path, str) and "://" in path:
+        return path
     try:
         return str(Path(str(path)).absolute().relative_to(Path.cwd()))
     except ValueError:

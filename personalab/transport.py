@@ -11,7 +11,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any, Protocol
 
 import orjson
@@ -19,7 +19,9 @@ from pydantic import SecretStr
 
 from personalab.clients import Answer, client_of
 from personalab.config import TIMEOUT_SECONDS
+from personalab.connection_problems import likely_urls, problem_of
 from personalab.errors import (
+    AccessRefused,
     KeyRefused,
     ModelNotFound,
     ProviderError,
@@ -31,6 +33,7 @@ from personalab.errors import (
 from personalab.quotas import Quota, quotas_in
 from personalab.records import JsonObject, Record, Usage
 
+_NO_KEY = SecretStr("no-key")
 _MESSAGE_CHARACTERS = 400
 _LOOKED_AT_CHARACTERS = 20_000
 _HEAD_CHARACTERS = 6
@@ -50,6 +53,8 @@ _QUOTA_CODES = (
 _KEY_WORDS = re.compile(
     r"invalid[ _]api[ _]key|api key not valid|incorrect api key|no connected db", re.IGNORECASE
 )
+# OpenRouter says of a model without vision that there is no endpoint (404), llama.cpp that there is a server error (500).
+_IMAGE_WORDS = re.compile(r"image input|image_url|images? (is|are) not supported", re.IGNORECASE)
 _MODEL_WORDS = re.compile(
     r"model_not_found|invalid model name|unknown model|model\b[^.]{0,80}(not found|does ?n[o']t exist)",
     re.IGNORECASE,
@@ -76,6 +81,10 @@ class Transport(Protocol):
         """The reply, or a ProviderError."""
         ...
 
+    async def models(self) -> tuple[str, ...]:
+        """Names of the models that the provider lists, or a ProviderError."""
+        ...
+
 
 class OpenAITransport:
     """Speaks OpenAI's protocol to one address: chat completions and embeddings."""
@@ -84,7 +93,7 @@ class OpenAITransport:
         self, endpoint: str, api_key: SecretStr | None, timeout_seconds: float = TIMEOUT_SECONDS
     ) -> None:
         self.endpoint = endpoint.rstrip("/")
-        self._key = api_key or SecretStr("no-key")
+        self._key = api_key or _NO_KEY
         self._timeout_seconds = timeout_seconds
 
     def __repr__(self) -> str:
@@ -96,23 +105,43 @@ class OpenAITransport:
         Raises:
             ProviderError: of the kind that says what happened; never any other library's error.
         """
+        model, embedding = str(body.get("model")), "input" in body
+        client = await client_of(
+            f"{self.endpoint}/{'embeddings' if embedding else 'chat/completions'}", self._key
+        )
+        answer = await self._answer(client.post(orjson.dumps(body), headers), model)
+        return read_answer(answer, self.endpoint, model, self._key, embedding=embedding)
+
+    async def models(self) -> tuple[str, ...]:
+        """Names of the models that the endpoint lists, in its order.
+
+        Raises:
+            ProviderError: of the kind that says what happened; many endpoints have no such list.
+        """
+        client = await client_of(f"{self.endpoint}/models", self._key)
+        answer = await self._answer(client.get(""), "")
+        try:
+            return tuple(without(self._key, str(model["id"])) for model in json.loads(answer.content)["data"])
+        except (ValueError, KeyError, TypeError):
+            problem = _is_no("list of models", answer, self.endpoint, "", self._key)
+        raise problem
+
+    async def _answer(self, coming: Awaitable[Answer], model: str) -> Answer:
+        """An answer that is no error."""
         import aiohttp
 
-        model, embedding = str(body.get("model")), "input" in body
-        url = f"{self.endpoint}/{'embeddings' if embedding else 'chat/completions'}"
-        client = await client_of(url, self._key)
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                answer = await client.post(orjson.dumps(body), headers)
+                answer = await coming
         except (aiohttp.ClientError, OSError) as error:
-            cause = short(str(error) or type(error).__name__, self._key)
+            cause = short(problem_of(error, self.endpoint, self._timeout_seconds), self._key)
             # The cause is left out on purpose: its traceback may hold what a server echoes of the key.
             raise ProviderUnreachable(
-                f"{self.endpoint}: no answer ({cause}); is the server running and the base URL right?",
-                endpoint=self.endpoint,
-                model=model,
+                f"{self.endpoint}: no answer: {cause}", endpoint=self.endpoint, model=model
             ) from None
-        return read_answer(answer, self.endpoint, model, self._key, embedding=embedding)
+        if answer.status >= 400:
+            raise from_status(answer, self.endpoint, model, self._key)
+        return answer
 
 
 def read_answer(
@@ -130,10 +159,15 @@ def read_answer(
         read = _vector_reply if embedding else _wire_reply
         return read(answer.content, model, key, quotas)
     except (ValueError, KeyError, IndexError, TypeError, AttributeError):
-        said = short(answer.content.decode("utf-8", "replace"), key)
-    # A gateway's page, an error in a 200, a body cut off: the same request may fare better.
-    raise ProviderUnreachable(
-        f"{endpoint}: answered {answer.status} with something that is no {'embedding' if embedding else 'chat completion'}: {said}",
+        problem = _is_no("embedding" if embedding else "chat completion", answer, endpoint, model, key)
+    raise problem
+
+
+def _is_no(what: str, answer: Answer, endpoint: str, model: str, key: SecretStr) -> ProviderUnreachable:
+    """A gateway's page, an error in a 200, a body cut off: the same request may fare better."""
+    said = short(answer.content.decode("utf-8", "replace"), key) or "nothing"
+    return ProviderUnreachable(
+        f"{endpoint}: answered {answer.status} with something that is no {what}: {said}; {_check_url(endpoint)}",
         endpoint=endpoint,
         model=model,
         status=answer.status,
@@ -186,7 +220,8 @@ def from_status(answer: Answer, endpoint: str, model: str, key: SecretStr) -> Pr
     """The error that an answer with a status of 400 or more is."""
     status, body = answer.status, _error_in(answer.content)
     code = str(body.get("code") or body.get("type") or "")
-    said = short(str(body.get("message") or answer.content.decode("utf-8", "replace")), key) or "nothing more"
+    whole = str(body.get("message") or answer.content.decode("utf-8", "replace"))
+    said = short(whole, key).rstrip(".") or "nothing more"
     about: dict[str, Any] = {"endpoint": endpoint, "model": model, "status": status}
     wait = retry_after(answer.headers)
     if status in (402, 429) and (status == 402 or code in _QUOTA_CODES):
@@ -199,20 +234,50 @@ def from_status(answer: Answer, endpoint: str, model: str, key: SecretStr) -> Pr
         )
         limited.quotas = quotas_in(answer.headers)
         return limited
-    # Some servers say of a wrong key or model that the request is bad.
-    if status in (401, 403) or (status == 400 and _KEY_WORDS.search(f"{code} {said}")):
-        return KeyRefused(f"{endpoint}: the key is refused ({status}): {said}; check OPENAI_API_KEY", **about)
-    if status == 404 or (status == 400 and _MODEL_WORDS.search(f"{code} {said}")):
-        return ModelNotFound(
-            f"{endpoint}: not found: model {model!r}: {said}; check PERSONALAB_MODEL and OPENAI_BASE_URL",
+    if (refused := _refused_access(status, code, said, about, key)) is not None:
+        return refused
+    if status in (408, 409) or (status >= 500 and not _IMAGE_WORDS.search(said)):
+        return ProviderUnreachable(
+            f"{endpoint}: server error {status}: {said}; the server's own log may say why",
+            retry_after=wait,
             **about,
         )
-    if status in (408, 409) or status >= 500:
-        return ProviderUnreachable(f"{endpoint}: server error {status}: {said}", retry_after=wait, **about)
-    refusal = RequestRefused(f"{endpoint}: request refused ({status}): {said}", **about)
+    refusal = RequestRefused(
+        f"{endpoint}: request refused ({status}): {said}; change what it names or use another model", **about
+    )
     refusal.said = said
     refusal.parameter = short(str(body["param"]), key) if body.get("param") else None
     return refusal
+
+
+def _refused_access(
+    status: int, code: str, said: str, about: Mapping[str, Any], key: SecretStr
+) -> AccessRefused | None:
+    """The error of a refused key or of a model or address that is not there; None if it is something else."""
+    endpoint, model = about["endpoint"], about["model"]
+    # Some servers say of a wrong key or model that the request is bad.
+    if status in (401, 403) or (status == 400 and _KEY_WORDS.search(f"{code} {said}")):
+        mend = "no key is set: set OPENAI_API_KEY" if key is _NO_KEY else "check OPENAI_API_KEY"
+        return KeyRefused(f"{endpoint}: the key is refused ({status}): {said}; {mend}", **about)
+    if status in (400, 404) and _MODEL_WORDS.search(f"{code} {said}"):
+        return ModelNotFound(
+            f"{endpoint}: not found: model {model!r}: {said}; check PERSONALAB_MODEL (personalab check names the models "
+            "that are there)",
+            **about,
+        )
+    if status in (404, 405) and not _IMAGE_WORDS.search(said):
+        asked = f", model {model!r}" if model else ""
+        return ModelNotFound(
+            f"{endpoint}: not found ({status}{asked}): {said}; {_check_url(endpoint)} and PERSONALAB_MODEL",
+            **about,
+        )
+    return None
+
+
+def _check_url(endpoint: str) -> str:
+    """What to do about an address that answers, but not as it should."""
+    meant = [url for url in likely_urls(endpoint) if not endpoint.endswith("/v1")]
+    return f"check OPENAI_BASE_URL (did you mean {meant[0]}?)" if meant else "check OPENAI_BASE_URL"
 
 
 def _error_in(content: bytes) -> JsonObject:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from personalab.errors import unknown
 from personalab.recording import frame_names, read_frame, read_values
 from personalab.trial_grids import value_text
-from personalab.trials import Trial, find_trials
+from personalab.trials import Trial, find_trials, sweep_copy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +26,7 @@ _ABOUT = ("status", "error", "seconds", "calls", "input_tokens", "output_tokens"
 def collect(sweep: Path | str, recorded: str | None = None) -> pd.DataFrame:
     """What a sweep has: one row a trial, or one row a row of the frame that its trials recorded under the name `recorded`.
 
-    `sweep` is a name or a folder. Columns: trial, a column for each parameter, status, error, seconds, calls, input_tokens,
+    `sweep` is a name, a folder or a URL. Columns: trial, a column for each parameter, status, error, seconds, calls, input_tokens,
     output_tokens and cost of the trial, then what was recorded. Lists and dicts are given as JSON, so that rows can be grouped
     by them. A trial that did not end well has one row that says so, without recorded values of a frame. A recorded column
     with the name of one of those in front of it is called `<name>_recorded`, unless it is a parameter and says the same.
@@ -35,16 +35,20 @@ def collect(sweep: Path | str, recorded: str | None = None) -> pd.DataFrame:
         ConfigError: no such sweep, or no trial has recorded a frame of that name.
         OutputError: a trial's files cannot be read.
     """
+    with sweep_copy(sweep) as folder:
+        return _collected(find_trials(folder), sweep, recorded)
+
+
+def _collected(trials: dict[Path, Trial], sweep: Path | str, recorded: str | None) -> pd.DataFrame:
     import pandas as pd
 
-    trials = find_trials(sweep)
     parameters = list(dict.fromkeys(name for trial in trials.values() for name in trial.parameters))
     if len({(trial.notebook_sha256, trial.package_version) for trial in trials.values()}) > 1:
         mend = "run it again with all its points, or delete the folders of old trials"
         warnings.warn(
             f"sweep {sweep}: its trials are of different versions of notebook or package; {mend}",
             MixedTrials,
-            stacklevel=2,
+            stacklevel=3,
         )
     about = {folder: _about(trial, parameters) for folder, trial in trials.items()}
     if recorded is None:

@@ -43,10 +43,6 @@ def points(notebook: Notebook, grid: Grid | Path | str | None, fixed: Mapping[st
     if twice := {name for name in every if every.count(name) > 1}:
         raise ConfigError(f"parameter {min(twice)!r} is in the grid and fixed as well: give it once")
     where = notebook.path.name
-    if every and not notebook.parameters:
-        raise ConfigError(
-            f"{where} has no cell tagged 'parameters': add the tag to the cell with the defaults"
-        )
     found: dict[str, Point] = {}
     for each in varied:
         refuse_credentials(dict(fixed) | each)
@@ -95,8 +91,12 @@ def read_grid(path: Path, notebook: Notebook) -> Grid:
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"grid {path}: cannot be read: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"grid {path}: cannot be read: {error.strerror or error}; check the path") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"grid {path}: is no text in UTF-8 (byte {error.start}); save it as UTF-8"
+        ) from None
     if path.suffix.lower() == ".csv":
         return _from_csv(path, text, notebook)
     if path.suffix.lower() not in (".yaml", ".yml", ".json"):
@@ -159,7 +159,11 @@ def _from_yaml(path: Path, text: str) -> Grid:
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"grid {path}: is no YAML: {' '.join(str(error).split())}") from None
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+        where = f" in line {mark.line + 1}" if mark else ""
+        raise ConfigError(
+            f"grid {path}: is no YAML{where} ({problem or 'it cannot be read'}); mend it there"
+        ) from None
     if isinstance(content, dict):
         return {str(name): values for name, values in content.items()}
     if isinstance(content, list) and content and all(isinstance(each, dict) for each in content):

@@ -21,6 +21,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
+from pydantic import Field
+
 from personalab.config import load_settings
 from personalab.credentials import hide, known_credentials
 from personalab.dry import DRY, DRY_TRIAL
@@ -30,6 +32,7 @@ from personalab.meters import TRIAL, known_total, read_meters
 from personalab.notebooks import Notebook
 from personalab.recording import RECORDED, recorded_files
 from personalab.records import PoolCounts, Record
+from personalab.stores import Place
 from personalab.trials import EXECUTED, LOG, TRIAL_FILE, Trial, load_trial, save_trial
 
 _START_SECONDS = 60.0
@@ -41,47 +44,46 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class Task(Record):
-    """What is needed to run a trial, anywhere: it can be sent to another process. `timeout` is in seconds, for all its cells.
+    """What is needed to run a trial, anywhere: it can be sent to another process or machine.
 
+    `sweep` is where the sweep's results lie, `folder` where this trial's do. `timeout` is in seconds, for all its cells.
+    `environment` is set in its kernel.
     With `batch` its pools send their requests through the provider's batch endpoint. `dry` is the scratch folder of a dry run.
     """
 
     trial: Trial
-    folder: Path
+    sweep: Place
+    folder: Place
     notebook: Notebook
     timeout: float | None = None
     engine: str | None = None
+    environment: dict[str, str] = Field(default_factory=dict)
     batch: bool = False
     dry: Path | None = None
 
 
 def run_trial(task: Task) -> Trial:
-    """Run a trial and write its folder. What goes wrong in the notebook or its kernel is the trial's status.
+    """Run a trial and write its folder, which is one of this machine. What goes wrong in the notebook or its kernel is the
+    trial's status.
 
     Raises:
         OutputError: its folder cannot be written.
     """
-    started = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
-    trial = task.trial.model_copy(update={"started": started, "earlier": _earlier(task.folder)})
-    save_trial(task.folder, trial)
-    for old in (*task.folder.glob(f"{_ATTEMPT}*"), task.folder / RECORDED):
+    folder = Path(task.folder)
+    trial = begun(task.trial, load_engine(task.engine)).model_copy(update={"earlier": _earlier(folder)})
+    save_trial(folder, trial)
+    for old in (*folder.glob(f"{_ATTEMPT}*"), folder / RECORDED):
         shutil.rmtree(old, ignore_errors=True)
     for name in (EXECUTED, LOG):
-        (task.folder / name).unlink(missing_ok=True)
+        (folder / name).unlink(missing_ok=True)
     # A folder of this attempt: a kernel whose runner was killed lives a second longer and must not write into the next.
-    attempt = Path(tempfile.mkdtemp(prefix=_ATTEMPT, dir=task.folder))
+    attempt = Path(tempfile.mkdtemp(prefix=_ATTEMPT, dir=folder))
     credentials = known_credentials()
-    with (task.folder / LOG).open("w", encoding="utf-8", errors="replace") as file:
+    with (folder / LOG).open("w", encoding="utf-8", errors="replace") as file:
         run = _Run(task, attempt, _Log(file, credentials))
         with _under_way(run):
             status, error = run.outcome()
         seconds = run.seconds
-    write_whole(
-        task.folder / EXECUTED, hide(run.text(), credentials).encode("utf-8", "replace"), durable=False
-    )
-    for recorded in recorded_files(attempt):
-        content = hide(recorded.read_text(encoding="utf-8"), credentials)
-        write_whole(task.folder / RECORDED / recorded.name, content.encode(), durable=False)
     trial = trial.model_copy(
         update={
             "status": status,
@@ -90,13 +92,29 @@ def run_trial(task: Task) -> Trial:
             "counts": read_meters(attempt),
         }
     )
-    save_trial(task.folder, trial)
+    if not attempt.exists():  # this machine was taken for dead, and another one runs the trial
+        return trial
+    write_whole(folder / EXECUTED, hide(run.text(), credentials).encode("utf-8", "replace"), durable=False)
+    for recorded in recorded_files(attempt):
+        content = hide(recorded.read_text(encoding="utf-8"), credentials)
+        write_whole(folder / RECORDED / recorded.name, content.encode(), durable=False)
+    save_trial(folder, trial)
     shutil.rmtree(attempt, ignore_errors=True)
     return trial
 
 
-def counts_so_far(folder: Path) -> PoolCounts | None:
-    """What the pools of a running trial have done up to now."""
+def begun(trial: Trial, engine: str | None) -> Trial:
+    """A trial as it is when its attempt begins; one that has begun stays as it is."""
+    if trial.started:
+        return trial
+    started = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
+    return trial.model_copy(update={"started": started, "engine": engine or "papermill"})
+
+
+def counts_so_far(folder: Place) -> PoolCounts | None:
+    """What the pools of a running trial have done up to now; None where they count on another machine."""
+    if not isinstance(folder, Path):
+        return None
     attempt = next(folder.glob(f"{_ATTEMPT}*"), None)
     return read_meters(attempt) if attempt else PoolCounts()
 
@@ -112,10 +130,10 @@ def _earlier(folder: Path) -> PoolCounts | None:
     )
 
 
-def stop_trials(sweep: Path) -> None:
-    """End the kernels of a sweep's trials that run in this process; each becomes `interrupted`."""
+def stop_trials(sweep: Place, name: str | None = None) -> None:
+    """End the kernels of a sweep's trials that run in this process, or of one of them; each becomes `interrupted`."""
     with _lock:
-        runs = [run for run in _runs if run.task.folder.parent == sweep]
+        runs = [run for run in _runs if run.task.sweep == sweep and name in (None, run.task.trial.name)]
     for run in runs:
         run.stop()
 
@@ -233,7 +251,7 @@ class _Run:
 
     def _kernel_arguments(self) -> list[str]:
         """The kernel's environment, which a thread cannot give it otherwise; and no word at its start but of errors."""
-        given = {
+        given = self.task.environment | {
             TRIAL: str(self._attempt.absolute()),
             "PERSONALAB_OUTPUTS": str(load_settings().outputs.absolute()),
             **({"PERSONALAB_BATCH": "1"} if self.task.batch else {}),
@@ -243,7 +261,7 @@ class _Run:
 
     def _dry_environment(self, scratch: Path) -> dict[str, str]:
         outputs = str(scratch / "outputs")
-        return {DRY: str(scratch), DRY_TRIAL: str(self.task.folder.absolute()), "PERSONALAB_OUTPUTS": outputs}
+        return {DRY: str(scratch), DRY_TRIAL: str(self.task.folder), "PERSONALAB_OUTPUTS": outputs}
 
     def _seconds_left(self, cell: Any) -> float | None:
         if self.task.timeout is None or self._began is None:

@@ -6,7 +6,8 @@ outputs/sweeps/{sweep}/{trial}/   trial.json · executed.ipynb · log.txt · rec
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,9 @@ from personalab.config import load_settings
 from personalab.errors import ConfigError, OutputError
 from personalab.files import write_whole
 from personalab.names import slug
+from personalab.recording import RECORDED
 from personalab.records import JsonObject, PoolCounts, Record, explain
+from personalab.stores import Place, local_copy, place_of
 from personalab.trial_grids import canonical, value_text
 
 EXECUTED, LOG, TRIAL_FILE = "executed.ipynb", "log.txt", "trial.json"
@@ -76,23 +79,33 @@ def load_trial(folder: Path) -> Trial:
     """
     path = folder / TRIAL_FILE
     try:
-        return Trial.model_validate_json(path.read_bytes())
+        return parse_trial(path.read_bytes(), path)
     except OSError as error:
         raise OutputError(f"trial {path}: cannot be read: {error.strerror}") from None
+
+
+def parse_trial(content: bytes, place: Place) -> Trial:
+    """A trial from what its file holds.
+
+    Raises:
+        OutputError: it is no trial's file.
+    """
+    try:
+        return Trial.model_validate_json(content)
     except ValidationError as error:
         raise OutputError(
-            f"trial {path}: {explain(error)}; delete its folder and run the sweep again"
+            f"trial {place}: {explain(error)}; delete its folder and run the sweep again"
         ) from None
 
 
 def find_trials(sweep: Path | str) -> dict[Path, Trial]:
-    """The trials of a sweep by their folders, oldest first. `sweep` is its name or its folder.
+    """The trials of a sweep of this machine by their folders, oldest first. `sweep` is its name or its folder.
 
     Raises:
         ConfigError: there is no such sweep.
         OutputError: a trial's file cannot be read.
     """
-    folder = sweep_folder(sweep)
+    folder = Path(sweep_place(sweep))
     found = {path.parent: load_trial(path.parent) for path in folder.glob(f"*/{TRIAL_FILE}")}
     if not found:
         there = sorted(each.name for each in sweeps_folder().glob("*") if each.is_dir())
@@ -100,7 +113,24 @@ def find_trials(sweep: Path | str) -> dict[Path, Trial]:
     return dict(sorted(found.items(), key=lambda item: (item[1].started, item[1].name)))
 
 
-def sweep_folder(sweep: Path | str) -> Path:
-    """A sweep's folder: a folder as it is, a name below the outputs."""
-    path = Path(sweep)
-    return path if path.is_dir() or len(path.parts) > 1 else sweeps_folder() / str(sweep)
+def sweep_place(sweep: Path | str) -> Place:
+    """Where a sweep is: a folder or a URL as it is, a name below the outputs."""
+    place = place_of(sweep)
+    if isinstance(place, str) or place.is_dir() or len(place.parts) > 1:
+        return place
+    return sweeps_folder() / str(sweep)
+
+
+@contextmanager
+def sweep_copy(sweep: Path | str) -> Iterator[Path]:
+    """A sweep's folder; of one by URL a copy of its trials and what they recorded, for as long as it is needed.
+
+    Raises:
+        ConfigError: there is no such sweep at a URL.
+        OutputError: its store does not answer.
+    """
+    place = sweep_place(sweep)
+    with local_copy(place, f"*/{TRIAL_FILE}", f"*/{RECORDED}/*.json") as folder:
+        if isinstance(place, str) and not any(folder.iterdir()):
+            raise ConfigError(f"no trials at {place}: check the address, its last part is the sweep's name")
+        yield folder

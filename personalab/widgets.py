@@ -40,6 +40,7 @@ function render({ model, el }) {
   bar.append("click here, then ← and → turn the pages");
   root.addEventListener("keydown", (event) => {
     if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    if (event.key.length === 1) event.stopPropagation(); // no notebook's command, as "dd" would be
     const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (step) {
       event.preventDefault();
@@ -63,11 +64,17 @@ function render({ model, el }) {
 export default { render };
 """
 
+_CSS = """
+/* VS Code draws widgets on white in every theme, with the theme's own colour of text. */
+.cell-output-ipywidget-background:has(.personalab-sides) { background: transparent !important; }
+"""
+
 
 class SideBySide(AnyWidget):
     """Pages to turn with the arrow keys or two buttons. `position` counts from 0 and may be set."""
 
     _esm = _ESM
+    _css = _CSS
     page = traitlets.Unicode().tag(sync=True)
     position = traitlets.Int(0).tag(sync=True)
     count = traitlets.Int(1).tag(sync=True)

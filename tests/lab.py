@@ -153,6 +153,13 @@ class Page:
         self.page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
         self.page.wait_for_function(_IDLE)
 
+    def restarted(self) -> None:
+        """Wait until a kernel that died has been started again by its server, and close what JupyterLab says of it."""
+        self.page.locator(".jp-Dialog", has_text="died").wait_for()
+        self.page.keyboard.press("Enter")
+        self.page.locator(".jp-Dialog").wait_for(state="detached")
+        self.page.wait_for_function(_IDLE)
+
     @property
     def review(self) -> Any:
         """The widget."""

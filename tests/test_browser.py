@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -109,8 +110,9 @@ def focus(page: Page) -> None:
 
 
 def test_two_hundred_decisions(folder: Path, address: str, chromium: Any) -> None:
-    """By keyboard, with a restart of the kernel and a reload between: 200 on disk, in order, none twice."""
-    name = notebook(folder, "many", tweets(200), "review(frame, 'many', rater='anna', blind=False)")
+    """By keyboard, with a restart of the kernel, a reload and a killed kernel between: 200 on disk, in order, none twice."""
+    call = "import os; print(os.getpid(), file=open('pid', 'w'), flush=True)\nreview(frame, 'many', rater='anna', blind=False)"
+    name = notebook(folder, "many", tweets(200), call)
     page = Page(chromium, address, name)
     page.run()
     focus(page)
@@ -132,7 +134,15 @@ def test_two_hundred_decisions(folder: Path, address: str, chromium: Any) -> Non
     page.review.wait_for()
     page.page.locator(".count", has_text="100 of 200").wait_for()
     focus(page)
-    for key in keys[100:]:
+    for key in keys[100:150]:
+        page.press(key)
+    page.settled()
+    os.kill(int((folder / "pid").read_text()), signal.SIGKILL)
+    page.restarted()
+    page.run()
+    page.page.locator(".count", has_text="150 of 200").wait_for()
+    focus(page)
+    for key in keys[150:]:
         page.press(key)
     page.page.locator(".count", has_text="200 of 200").wait_for()
     written = lines(folder, "many")
@@ -161,10 +171,15 @@ def test_two_raters_in_two_browsers(folder: Path, address: str, chromium: Any) -
 
 
 def test_hostile_text_shows_as_text(folder: Path, address: str, chromium: Any) -> None:
-    """Sixty strings, one by one, on a page and in the table beside the widget: each is shown whole, none runs."""
+    """Sixty strings as text, name, topic and condition, and as rater, note and tag, one by one and on a page: each is shown
+    whole, none runs."""
     assert len(HOSTILE) == 60
-    rows = [{"text": text, "persona": text[:60], "topic": text[:60], "content_type": text[:60], "condition": text[:60]} for text in HOSTILE]  # fmt: skip
-    name = notebook(folder, "hostile", rows, "review(frame, 'hostile', rater='anna', blind=False)")
+    rows = [
+        {"text": text, "persona": text[:60], "topic": text[:60], "content_type": text[:60], "condition": HOSTILE[place // 2][:60]}
+        for place, text in enumerate(HOSTILE)
+    ]  # fmt: skip
+    rater = "<img src=x onerror=window.hacked=1>"
+    name = notebook(folder, "hostile", rows, f"review(frame, 'hostile', rater={rater!r})")
     page = Page(chromium, address, name)
     asked: list[str] = []
     page.page.on("request", lambda request: asked.append(request.url))
@@ -175,6 +190,8 @@ def test_hostile_text_shows_as_text(folder: Path, address: str, chromium: Any) -
     for place in range(60):
         page.page.locator(".turn", has_text=f"{place + 1} of 60").wait_for()
         shown.append(page.review.locator(".tweet .text").text_content())
+        page.press("c")
+        page.review.locator("dl.condition").wait_for()
         page.press("ArrowRight")
         page.settled()
     order = sorted(range(60), key=lambda place: shown.index(clean(HOSTILE[place])))
@@ -183,6 +200,10 @@ def test_hostile_text_shows_as_text(folder: Path, address: str, chromium: Any) -
     page.page.keyboard.type("<img src=x onerror=window.hacked=1>")
     page.page.keyboard.press("Enter")
     page.page.locator(".marks .note", has_text="<img").wait_for()
+    page.press("t")
+    page.page.keyboard.type("<svg onload=window.hacked=1>, \u202ereversed")
+    page.page.keyboard.press("Enter")
+    page.page.locator(".marks .tag", has_text="<svg").wait_for()
     page.press("v")
     page.page.locator(".stage.page .item").nth(9).wait_for()
     assert page.page.evaluate("() => window.hacked") is None
@@ -208,6 +229,69 @@ def test_typed_without_waiting(folder: Path, address: str, chromium: Any) -> Non
         ("verdict", "keep"), ("note", "reject this k r 5"), ("verdict", "reject"), ("tags", ["kr", "1"]), ("rating", 5),
         ("verdict", "reject"),
     ]  # fmt: skip
+
+
+def test_what_cannot_be_saved_takes_nothing_with_it(folder: Path, address: str, chromium: Any) -> None:
+    """Keys typed ahead of a decision that could not be written were meant for the next tweets: they decide nothing."""
+    name = notebook(folder, "unsaved", tweets(10), "review(frame, 'unsaved', rater='anna', blind=False)")
+    page = Page(chromium, address, name)
+    page.run()
+    focus(page)
+    page.press("k")
+    page.settled()
+    path = folder / "outputs" / "reviews" / "unsaved.jsonl"
+    path.rename(path.with_suffix(".away"))
+    path.mkdir()
+    for key in "rkr":
+        page.page.keyboard.press(key)
+    page.page.locator(".message.bad", has_text="typed after it was not taken").wait_for()
+    page.settled()
+    path.rmdir()
+    path.with_suffix(".away").rename(path)
+    for key in "rk":
+        page.press(key)
+    page.page.locator(".count", has_text="3 of 10").wait_for()
+    assert [line["about"]["text"] for line in lines(folder, "unsaved")] == [row["text"] for row in tweets(3)]
+    assert [line["verdict"] for line in lines(folder, "unsaved")] == ["keep", "reject", "keep"]
+
+
+def test_one_rater_in_two_tabs(folder: Path, address: str, chromium: Any) -> None:
+    """The same notebook open twice shows the same review: what one tab decides the other shows, and nothing is decided twice."""
+    name = notebook(folder, "tabs", tweets(20), "review(frame, 'tabs', rater='anna', blind=False)")
+    one = Page(chromium, address, name)
+    one.run()
+    one.save()
+    other = Page(chromium, address, name)
+    other.page.locator(".personalab-review:not(.asleep)").wait_for()
+    for page in (one, other):
+        focus(page)
+    for turn in range(10):
+        for page in (one, other):
+            page.press("k")
+            page.page.locator(".count", has_text=f"{2 * turn + 1 + (page is other)} of 20").wait_for()
+            other_page = other if page is one else one
+            other_page.page.locator(".count", has_text=f"{2 * turn + 1 + (page is other)} of 20").wait_for()
+    assert [line["about"]["text"] for line in lines(folder, "tabs")] == [row["text"] for row in tweets(20)]
+    one.press("u")
+    other.page.locator(".count", has_text="19 of 20").wait_for()
+
+
+def test_the_notebook_gets_no_key_meant_for_the_review(folder: Path, address: str, chromium: Any) -> None:
+    """Keys that mean nothing here cut, add or change no cell; a keyboard of another script works by the places of its keys."""
+    name = notebook(folder, "stray", tweets(5), "review(frame, 'stray', rater='anna', blind=False)")
+    page = Page(chromium, address, name)
+    page.run()
+    focus(page)
+    page.page.evaluate(
+        "() => { window.leaked = []; window.addEventListener('keydown', (event) => leaked.push(event.key)); }"
+    )
+    for key in "ddxzmyabj":
+        page.page.keyboard.press(key)
+    assert page.page.evaluate("() => leaked") == []
+    assert page.page.evaluate("() => jupyterapp.shell.currentWidget.model.cells.length") == 1
+    page.review.dispatch_event("keydown", {"key": "л", "code": "KeyK", "bubbles": True})
+    page.page.locator(".count", has_text="1 of 5").wait_for()
+    assert lines(folder, "stray")[0]["verdict"] == "keep"
 
 
 def test_by_mouse(folder: Path, address: str, chromium: Any) -> None:

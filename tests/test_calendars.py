@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -481,6 +482,9 @@ async def test_cards_are_told_by_identity(cards: list[Path], tmp_path: Path) -> 
         CardError, match=r"one_persona\.json: cannot be read .*two_persona\.json: cannot be read"
     ):
         find_cards([tmp_path / "broken"])
+    shutil.copy(cards[0], tmp_path / "broken" / "whole_persona.json")
+    with pytest.warns(UserWarning, match=r"left out: .*one_persona\.json"):
+        assert find_cards([tmp_path / "broken"]) == [tmp_path / "broken" / "whole_persona.json"]
     foreign = json.loads(cards[0].read_bytes())
     del foreign["data"]["extensions"]["personalab"]
     (tmp_path / "foreign.json").write_text(json.dumps(foreign))

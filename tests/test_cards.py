@@ -382,7 +382,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "no spec": (b'{"data": {"name": "a"}}', "spec"),
     "data is text": (b'{"spec": "chara_card_v2", "data": "x"}', "data"),
     "spec is an array": (b'{"spec": ["chara_card_v2"], "data": {}}', "spec"),
-    "zip": (b"PK\x03\x04rest", "CHARX"),
+    "zip": (b"PK\x03\x04rest", "damaged zip"),
     "jpeg": (b"\xff\xd8\xff\xe0rest", "JPEG"),
     "webp": (b"RIFF\0\0\0\0WEBP", "WEBP"),
     "gif": (b"GIF89a\xff\xff", "UTF-8"),

@@ -167,7 +167,10 @@ def test_settings_from_a_dotenv_file(provider: ScriptedProvider, tmp_path: Path)
     ]
 
 
-def test_ctrl_c_keeps_what_is_done(provider: ScriptedProvider, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_keeps_what_is_done(
+    number: signal.Signals, provider: ScriptedProvider, tmp_path: Path
+) -> None:
     """Exit code 130, one line; the same command goes on where it was."""
     import threading
 
@@ -193,7 +196,7 @@ def test_ctrl_c_keeps_what_is_done(provider: ScriptedProvider, tmp_path: Path) -
     deadline = time.monotonic() + 60
     while len(list((tmp_path / "outputs" / "cache").glob("*/*.json"))) < 3 and time.monotonic() < deadline:
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=30)
     hold.set()
     assert (process.returncode, errors.count("\n")) == (130, 2), errors
@@ -203,6 +206,15 @@ def test_ctrl_c_keeps_what_is_done(provider: ScriptedProvider, tmp_path: Path) -
     again = personalab("persona", TURBAN, OPENAI_BASE_URL=provider.url, PERSONALAB_MODEL="m")
     assert again.returncode == 0
     assert len(provider.bodies) - sent == 4
+
+
+def test_an_interrupt_while_loading(tmp_path: Path) -> None:
+    """The command ends in silence, whatever it was just importing."""
+    (tmp_path / "typer.py").write_text(
+        "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(9)\n"
+    )
+    done = personalab("--version", PYTHONPATH=str(tmp_path))
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
 def test_cards_are_checked(tmp_path: Path) -> None:

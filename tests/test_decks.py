@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import random
 
@@ -115,6 +116,28 @@ def test_an_order_that_tells_nothing(frame: pd.DataFrame) -> None:
         again.texts[place] for place in again.order if "gulls" not in again.texts[place]
     ]
     assert len({Deck.of(frame, shuffle=seed).order for seed in "abcdef"}) > 1
+
+
+def test_raters_who_stop_early_have_read_the_same() -> None:
+    """Agreement needs tweets that several have read: the first fifty are the same for all, in an order of each one's own."""
+    texts = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(400)]
+    frame = pd.DataFrame({"text": texts})
+    orders = [Deck.of(frame, shuffle="tweets", rater=rater).order for rater in ("anna", "bert")]
+    assert set(orders[0][:50]) == set(orders[1][:50])
+    assert orders[0][:50] != orders[1][:50]
+    assert set(orders[0]) == set(range(400))
+    assert set(orders[0][:50]) != set(Deck.of(frame, shuffle="others", rater="anna").order[:50])
+
+
+def test_which_near_copy_comes_first_tells_nothing() -> None:
+    """Where each tweet has a near copy under the other condition, either comes first."""
+    texts = [f"{hashlib.sha256(str(number).encode()).hexdigest()} and more" for number in range(40)]
+    frame = pd.DataFrame(
+        {"text": [*texts, *(f"{text}!" for text in texts)], "condition": ["hot"] * 40 + ["cool"] * 40}
+    )
+    deck = Deck.of(frame, shuffle="tweets", rater="anna")
+    assert all(len(deck.group(place)) == 2 for place in deck.order)
+    assert 5 < sum(place < 40 for place in deck.order[::2]) < 35
 
 
 def test_nothing_to_review() -> None:

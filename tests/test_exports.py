@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from personalab.errors import ConfigError, OutputError
 from personalab.exports import (
     NOTICE,
     chats,
+    hosted,
     kept_df,
     load_frame,
     pair_preferences,
@@ -101,10 +103,23 @@ def test_tables_come_back(frame: pd.DataFrame, reviews: pd.DataFrame, tmp_path: 
 )
 @pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
 def test_any_text_comes_back(tmp_path_factory: pytest.TempPathFactory, suffix: str, texts: list[str]) -> None:
-    """Of any characters."""
+    """Of any characters, digits that stay text among them."""
     path = tmp_path_factory.mktemp("any") / f"x.{suffix}"
-    marked = [f"t{text}" for text in texts]  # with a letter, or a reader would take digits for a number
-    assert load_frame(save_frame(pd.DataFrame({"text": marked}), path))["text"].tolist() == marked
+    assert load_frame(save_frame(pd.DataFrame({"text": texts}), path))["text"].tolist() == texts
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(alphabet=st.sampled_from("'=+-@\t\n\"NAone,; ＝"), min_size=1, max_size=6))
+def test_any_tweet_comes_back_from_csv(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    """Quotes, beginnings of formulas, and words that others take for nothing; no cell begins as a formula."""
+    path = tmp_path_factory.mktemp("any") / "x.csv"
+    texts = [f"{text}x", f"'=1{text}", "NA", "None"]
+    save_frame(pd.DataFrame({"text": texts}), path)
+    assert load_frame(path)["text"].tolist() == texts
+    with path.open(newline="", encoding="utf-8") as file:
+        assert not [
+            cell for [cell] in csv.reader(file) if cell.startswith(("=", "+", "-", "@", "\t", "\n", "＝"))
+        ]
 
 
 def test_broken_surrogates_are_replaced(tmp_path: Path) -> None:
@@ -157,6 +172,27 @@ def test_formats_of_fine_tuning(frame: pd.DataFrame, reviews: pd.DataFrame, tmp_
     assert preference["metadata"]["chosen"]["notice"] == NOTICE
 
 
+def test_what_hosted_services_take(frame: pd.DataFrame, reviews: pd.DataFrame) -> None:
+    """They refuse a column they don't know; that it is AI-made is said in the chat itself."""
+    judged = with_reviews(frame, reviews)
+    [chat] = hosted(chats(kept_df(frame, reviews)))
+    assert set(chat) == {"messages"}
+    [preference] = hosted(preferences(judged))
+    assert set(preference) == {"input", "preferred_output", "non_preferred_output"}
+    assert preference["preferred_output"] == [{"role": "assistant", "content": "herons"}]
+    for messages in (chat["messages"], preference["input"]["messages"]):
+        assert NOTICE in messages[0]["content"]
+
+
+def test_a_prompt_asks_for_what_both_were_asked(frame: pd.DataFrame, reviews: pd.DataFrame) -> None:
+    """The topic of one of two tweets would speak for it."""
+    judged = with_reviews(frame.assign(topic=["herons", "soup", "sums", "pipes"]), reviews)
+    [preference] = preferences(judged)
+    asked = preference["prompt"][1]["content"]
+    assert "topic" not in asked
+    assert "content type: sea" in asked
+
+
 def test_decided_pairs_are_preferences() -> None:
     """The winner is chosen, whichever it was; a tie is left out."""
     row = {"rater": "anna", "image": "one", "a": "hot", "b": "cool", "a_text": "A", "b_text": "B"}
@@ -166,6 +202,7 @@ def test_decided_pairs_are_preferences() -> None:
         ("B", "A"),
     ]
     assert found[0]["metadata"]["notice"] == NOTICE
+    assert found[0]["prompt"][0] == {"role": "system", "content": NOTICE}
 
 
 def test_a_metric_that_predicts() -> None:

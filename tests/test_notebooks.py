@@ -71,6 +71,7 @@ OTHERS = {
         "replicates": 1,
     },
     "07_review_tweets": {"images": [HAT, TIE], "temperatures": [0.2, 1.4]},
+    "08_talk": {"image": TIE, "user": "安"},
 }
 
 

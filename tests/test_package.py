@@ -31,6 +31,8 @@ LAYERS = [
         "allowance",
         "pace",
         "forked_kernels",
+        "cluster_places",
+        "place_book",
     ],
     ["dry"],
     [
@@ -47,6 +49,8 @@ LAYERS = [
         "parameters",
         "meters",
         "notebook_engines",
+        "macros",
+        "decorators",
     ],
     [
         "estimates",
@@ -57,6 +61,8 @@ LAYERS = [
         "notebooks",
         "reviews",
         "predictors",
+        "connection_problems",
+        "stores",
         "wave_files",
         "line_files",
     ],
@@ -100,6 +106,8 @@ LAYERS = [
         "contradictions",
         "trials",
         "sittings",
+        "lorebooks",
+        "lorebook_formats",
     ],
     ["batch_routes"],
     ["waves"],
@@ -107,6 +115,7 @@ LAYERS = [
         "trial_frames",
         "trial_runs",
         "card_png",
+        "charx",
         "card_lint",
         "metrics",
         "comparison_checks",
@@ -114,18 +123,27 @@ LAYERS = [
         "pairs",
         "browser",
     ],
-    ["fleet", "review"],
-    ["card_checks", "cards", "pool", "stages"],
-    ["personas", "views", "contrasts", "cache_folder", "embeddings"],
-    ["calendars", "runs", "progress", "comparison_views"],
+    ["fleet", "review", "trial_stores", "cluster_plugins"],
+    ["card_checks", "cards", "pool", "stages", "clusters"],
+    [
+        "personas",
+        "views",
+        "contrasts",
+        "cache_folder",
+        "embeddings",
+        "chat_prompts",
+        "transcripts",
+        "endpoint_checks",
+    ],
+    ["calendars", "conversations", "runs", "progress", "comparison_views"],
     ["sweep_progress", "comparison", "batches", "tweets", "calendar_files", "judge"],
     ["pipeline", "planner", "tweet_files"],
     ["designs", "jobs"],
     ["experiment_plans"],
     ["experiments"],
     ["frames"],
-    ["charts", "side_by_side", "tables", "persona_frames"],
-    ["widgets", "sweeps"],
+    ["charts", "side_by_side", "tables", "persona_frames", "chat_frames"],
+    ["widgets", "sweeps", "chat"],
     ["sweep_reports", "dry_sweeps"],
     ["commands"],
     ["cli"],
@@ -217,8 +235,10 @@ def test_one_list_of_dependencies() -> None:
     conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     assert [part for part in conda if isinstance(part, str)] == [f"python{project['requires-python']}", "pip"]
     assert conda[-1] == {"pip": ["-e .[all]"]}
-    assert set(project["optional-dependencies"]) == {"notebook", "prices", "test", "all"}
-    assert project["optional-dependencies"]["all"] == ["personalab[notebook,prices,test]"]
+    assert set(project["optional-dependencies"]) == {
+        "notebook", "prices", "cluster", "test", "all",
+    }  # fmt: skip
+    assert project["optional-dependencies"]["all"] == ["personalab[notebook,prices,cluster,test]"]
 
 
 def test_everything_imported_is_declared() -> None:

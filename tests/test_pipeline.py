@@ -14,6 +14,7 @@ from conftest import PORTRAITS, ScriptedProvider, failure, picture_bytes, reply
 from personalab import STAGES, LLMPool, Pipeline, stage
 from personalab.card_checks import check_card
 from personalab.errors import ConfigError, ImageError, KeyRefused, ReplyInvalid
+from personalab.frames import stages_df
 from personalab.offline.writer import write
 from personalab.runs import Run
 from personalab.schemas import StageOutput
@@ -118,6 +119,8 @@ async def test_a_failed_stage_leaves_the_others(provider: ScriptedProvider, scri
     assert run.stages["social_network"].error is not None
     assert run.errors[0].startswith("stage social_network: close_friends: ")
     assert run.stages["social_network"].sent > 1
+    frame = stages_df(run).set_index("stage")
+    assert frame["attempts"]["social_network"] == run.stages["social_network"].sent
     assert run.calls == len(provider.bodies)
     assert "try a stronger model" in run.errors[0]
     assert "social_network" not in run.card.extensions["personalab"]
@@ -321,3 +324,10 @@ async def test_replicates_are_asked_anew(pipeline: Pipeline) -> None:
     first, second = await pipeline.run(TURBAN), await pipeline.run(TURBAN, replicate=1)
     assert (first.calls, second.calls) == (7, 7)
     assert first["core_persona"] != second["core_persona"]
+
+
+@pytest.mark.parametrize("language", ["", "  ", "\x00"])
+def test_a_language_is_needed(pipeline: Pipeline, language: str) -> None:
+    """Nothing is no language, and prompts would ask for it."""
+    with pytest.raises(ConfigError, match="language must not be empty"):
+        Pipeline(pipeline.pool, language=language)

@@ -106,6 +106,74 @@ def test_the_condition_only_on_request(frame: pd.DataFrame, tmp_path: Path) -> N
     assert reviews_df("tweets", folder=tmp_path)["blind"].tolist() == [False, True]
 
 
+def test_the_table_beside_it_is_as_blind(frame: pd.DataFrame, tmp_path: Path) -> None:
+    """It stands in the page too: neither a column nor the order of its rows tells the condition."""
+    sorted_rows = frame.sort_values("condition").assign(content_type=["calm"] * 4 + ["wild"] * 4)
+    widget = review(sorted_rows, rater="anna", folder=tmp_path)
+    assert "wild" not in widget._table
+    places = [widget._table.index(f">{text}<") for text in sorted_rows["text"]]
+    assert places != sorted(places)
+    act(widget, "query", {"search": "wild"})
+    assert widget.view["found"] == 0
+    open_table = review(sorted_rows, rater="anna", folder=tmp_path, blind=False)._table
+    assert "wild" in open_table
+
+
+def test_the_order_tells_nothing_either_where_a_temperature_is_the_condition(
+    frame: pd.DataFrame, tmp_path: Path
+) -> None:
+    """Tweets of files have no column of conditions."""
+    by_file = frame.drop(columns="condition").assign(temperature=[0.2] * 4 + [1.2] * 4)
+    orders = [review(by_file, rater=rater, folder=tmp_path).sitting.deck.order for rater in "abc"]  # type: ignore[attr-defined]
+    assert len(set(orders)) > 1
+    same = review(by_file.assign(temperature=0.2), rater="a", folder=tmp_path).sitting.deck.order  # type: ignore[attr-defined]
+    assert same == tuple(range(8))
+
+
+def test_the_time_left_is_that_of_whole_items(frame: pd.DataFrame, tmp_path: Path) -> None:
+    """Ratings, tags and notes on the way to a decision don't make it look shorter; unknown until there is a pace."""
+    widget = review(frame, rater="anna", folder=tmp_path)
+    for _ in range(5):
+        assert widget.view["seconds_left"] is None
+        act(widget, "rating", 3, seconds=1.0)
+        act(widget, "note", "hm", seconds=2.0)
+        act(widget, "verdict", "keep", seconds=10.0)
+    assert widget.view["seconds_left"] == 30.0
+
+
+def test_a_full_disk(frame: pd.DataFrame, tmp_path: Path) -> None:
+    """It is said, the tweet stays, what was decided is whole, and with room again it goes on."""
+    resource = pytest.importorskip("resource")
+    widget = review(frame, rater="anna", folder=tmp_path)
+    act(widget, "verdict", "keep")
+    path = tmp_path / "tweets.jsonl"
+    whole = path.read_bytes()
+    shown = widget.view["items"][0]["key"]
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 40, most))
+    try:
+        assert act(widget, "verdict", "reject")["key"] == shown
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    assert "nothing was decided" in widget.view["problem"]
+    assert widget.view["done"] == 1
+    with pytest.warns(UserWarning, match="half written"):
+        assert act(widget, "verdict", "reject")["key"] != shown
+    assert [json.loads(line)["verdict"] for line in path.read_text().splitlines()] == ["keep", "reject"]
+    assert path.read_bytes().startswith(whole)
+
+
+def test_personas_beside_each_other(frame: pd.DataFrame, tmp_path: Path) -> None:
+    """All texts that a condition has of an image, each with its heading and without a tweet's limit."""
+    parts = ["description", "first_mes"] * 4
+    texts = frame.assign(stage="core_persona", part=parts, text=frame["text"] + " and more" * 50)
+    widget = review_pairs(texts, whole=True, rater="anna", folder=tmp_path)
+    pair = widget.view["items"][0]
+    assert widget.view["count"] == 2
+    assert [each["limit"] for each in pair["left"]] == [None, None]
+    assert all(each["heading"] in ("description", "first mes") for each in (*pair["left"], *pair["right"]))
+
+
 def test_pages_search_and_a_refused_query(frame: pd.DataFrame, tmp_path: Path) -> None:
     """A page of 50; what is looked for; a column that is not there is said and changes nothing."""
     many = pd.concat([frame.assign(text=frame["text"] + f" {'xyz'[n % 3] * n}") for n in range(1, 20)])
@@ -158,7 +226,14 @@ def test_portraits(frame: pd.DataFrame, tmp_path: Path) -> None:
     ):
         shown = review(frame.assign(**{column: value}), rater="a", folder=tmp_path, portraits=folder)
         assert any(shown.portraits.values()) == (folder == PORTRAITS)
-        assert all(url.startswith("data:image/") for url in shown.portraits.values() if url)
+        assert all(url.startswith("data:image/") for url in shown.portraits.values())
+        assert "felt_hat" not in json.dumps(
+            [shown.view, shown.portraits]
+        )  # a file's name might tell the condition
+    pair = review_pairs(frame.assign(run="felt_hat"), rater="a", folder=tmp_path, portraits=PORTRAITS)
+    for _ in range(2):  # the same each time it is seen
+        act(pair, "look")
+        assert pair.portraits[pair.view["items"][0]["left"][0]["portrait"]]
 
 
 def test_rows_without_a_text_are_left_out(frame: pd.DataFrame, tmp_path: Path) -> None:
@@ -204,6 +279,8 @@ def test_pairs_are_of_one_image_and_two_conditions(frame: pd.DataFrame) -> None:
     assert {pair.image for pair in pairs_of(frame, seed="s", pairs_max=2)} == {"one", "two"}
     whole = pairs_of(frame, whole=True)
     assert [len(pair.a.texts) for pair in whole] == [2, 2]
+    drawn = [{pair.key for pair in pairs_of(frame, seed="s", rater=rater, pairs_max=2)} for rater in "ab"]
+    assert drawn[0] == drawn[1]
     lefts = [pair.left for seed in range(50) for pair in pairs_of(frame, seed=str(seed))]
     assert 60 < lefts.count("a") < 140
     with pytest.raises(ConfigError, match="nothing to pair"):

@@ -150,6 +150,34 @@ def test_a_line_that_is_no_decision_is_left_out(path: Path) -> None:
         assert reviews_df(path)["item"].tolist() == ["one", "two"]
 
 
+@pytest.mark.parametrize("edit", ["delete", "cut", "rewrite", "open end"])
+def test_a_file_edited_under_an_open_review(path: Path, edit: str) -> None:
+    """What is on disk counts: nothing is written in the wrong place, no line is damaged, what was taken out cannot be undone."""
+    file = ReviewFile(path, "anna")
+    for item in ("one", "two", "three"):
+        file.decide(item, "verdict", "keep")
+    lines = path.read_bytes().splitlines(keepends=True)
+    left = {"delete": [], "cut": lines[:1], "rewrite": [lines[2], lines[0], b"\n"], "open end": lines}[edit]
+    path.unlink() if edit == "delete" else path.write_bytes(b"".join(left).removesuffix(b"\n"))
+    file.decide("after", "verdict", "reject")
+    expected = {
+        "delete": [],
+        "cut": ["one"],
+        "rewrite": ["three", "one"],
+        "open end": ["one", "two", "three"],
+    }[edit]
+    assert [json.loads(line)["item"] for line in path.read_text().splitlines() if line] == [
+        *expected,
+        "after",
+    ]
+    assert reviews_df(path)["item"].tolist() == [*expected, "after"]
+    assert [each.item for each in file.history] == [*expected, "after"]
+    undone = []
+    while act := file.undo():
+        undone.append(act.item)
+    assert undone == [item for item in ("after", "three", "two", "one") if item in [*expected, "after"]]
+
+
 def test_what_cannot_be_decided(path: Path) -> None:
     """A rating of 6, a rater without a name, a review that is not there, a folder that cannot be written."""
     file = ReviewFile(path, "anna")

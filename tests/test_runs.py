@@ -8,6 +8,7 @@ import sys
 from html import escape
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from conftest import PORTRAITS, picture_bytes
 from PIL import Image
@@ -183,6 +184,11 @@ async def test_tables_are_for_reading(run: Run) -> None:
     assert "text-align: left" in html
     assert "mathjax_ignore" in html  # dollars are money, and no formula
     assert "overflow-wrap: break-word" in html  # a name is not cut within a word
+    shown = as_table(
+        pd.DataFrame({"card": [str(PORTRAITS / "felt_hat.png"), "<b>none"], "n": [1, 2]}), pictures="card"
+    )
+    assert shown.to_html().count("<img") == 1
+    assert "<b>" not in shown.to_html()
     frame = as_table(stages_df(run)[["stage", "temperature", "cached"]]).to_html()
     assert "0.85" in frame
     assert "False" in frame

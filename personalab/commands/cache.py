@@ -13,7 +13,7 @@ from personalab.tables import file_size, print_broken, print_cache, print_cache_
 
 HELP = "What the cache holds, by model and stage. With --verify or --prune-older-than it does that instead."
 EPILOG = (
-    "A hit is a stored reply that a run, calendar or file of tweets in outputs took without paying. An entry's "
+    "A hit is a stored reply that a run, calendar, file of tweets or chat in outputs took without paying. An entry's "
     "age is since its last use, by its file's time and precise to a day. --verify deletes nothing and ends with 1 if an "
     "entry is broken. Example: personalab cache --prune-older-than 30d"
 )

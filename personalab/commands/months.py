@@ -69,7 +69,7 @@ def calendar(
     from personalab.jobs import find_cards, plan_calendars
     from personalab.planner import Planner
 
-    pool = pool_of(model, max_concurrent, budget, force=force, batch=batch)
+    pool = pool_of(model, max_concurrent, budget, force=force, batch=batch or None)
     planner = Planner(pool, instructions=instructions, country=holidays)
     planner = varied(planner, temperatures=temperature, prompts=prompt)
     folder = out or pool.outputs / "calendars"
@@ -103,7 +103,7 @@ def tweets(
     from personalab.jobs import calendars_of, find_cards, write_tweets
     from personalab.planner import Planner
 
-    pool = pool_of(model, max_concurrent, budget, force=force, batch=batch)
+    pool = pool_of(model, max_concurrent, budget, force=force, batch=batch or None)
     planner = varied(
         Planner(pool, instructions=instructions),
         temperatures=None if temperature is None else [f"tweet={temperature}"],

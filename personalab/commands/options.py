@@ -48,7 +48,12 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON list instea
 
 
 def pool_of(
-    model: str | None, max_concurrent: int | None, budget: list[str] | None, *, force: bool, batch: bool
+    model: str | None,
+    max_concurrent: int | None,
+    budget: list[str] | None,
+    *,
+    force: bool,
+    batch: bool | None,
 ) -> LLMPool:
     """The pool that options describe; where the embedded provider answers, that is said."""
     from personalab.budgets import parse_budget
@@ -59,10 +64,10 @@ def pool_of(
         max_concurrent=max_concurrent,
         cache="refresh" if force else "use",
         budget=parse_budget(budget or []),
-        batch=batch or None,
+        batch=batch,
     )
     if pool.offline:
-        note("no key and no base URL set: the embedded provider answers (not a language model)")
+        note_offline()
     if pool.batch and not sys.stderr.isatty():
         _log_batches()
     return pool
@@ -101,6 +106,11 @@ def varied(
 def note(text: str) -> None:
     """Say something beside the results, on standard error."""
     print(plain(text), file=sys.stderr)
+
+
+def note_offline() -> None:
+    """Say that no language model answers."""
+    note("no key and no base URL set: the embedded provider answers (not a language model)")
 
 
 def told(text: str, code: int) -> int:

@@ -90,7 +90,9 @@ def persona(
     if bool(images) == bool(description):
         raise ConfigError("give one or more images, or --description, and not both")
     everywhere = [value for value in model or [] if "=" not in value]
-    pool = pool_of(everywhere[-1] if everywhere else None, max_concurrent, budget, force=force, batch=batch)
+    pool = pool_of(
+        everywhere[-1] if everywhere else None, max_concurrent, budget, force=force, batch=batch or None
+    )
     pipeline = varied(
         Pipeline(pool, language=language, location=location, instructions=instructions),
         models=[value for value in model or [] if "=" in value],

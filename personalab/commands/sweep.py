@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from personalab.commands.options import InBatches
+from personalab.stores import below
 from personalab.sweep_progress import cells
 from personalab.tables import ROWS_SHOWN, print_table, shorter
 from personalab.trials import EXECUTED
@@ -58,6 +59,18 @@ def sweep(
         str | None,
         typer.Option(help="fork, spawn or papermill.  [default: fork where the system can, else spawn]"),
     ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            help="Run the trials on a Dask cluster: its scheduler's address, such as tcp://host:8786."
+        ),
+    ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder or URL for results, such as s3://bucket/sweeps.  [default: outputs/sweeps]"
+        ),
+    ] = None,
     batch: InBatches = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would run and what it would send, and send nothing.")
@@ -80,13 +93,14 @@ def sweep(
         parse_fixed(fixed or [], read),
         name=name,
         retry_failed=retry_failed,
+        out=out,
     )
     if dry_run:
         print(plain(str(estimate_sweep(plan, jobs=jobs, timeout=timeout, engine=engine, batch=batch))))
         return 0
     for note in plan.notes:
         print(plain(note), file=sys.stderr)
-    done = run_plan(plan, jobs=jobs, timeout=timeout, engine=engine, batch=batch)
+    done = run_plan(plan, jobs=jobs, timeout=timeout, engine=engine, scheduler=scheduler, batch=batch)
     _print_trials(done)
     print(plain(f"report: {report(plan.folder)}"))
     return 1 if done.failed else 0
@@ -102,7 +116,7 @@ def _print_trials(done: Sweep) -> None:
             ["seconds", "calls", "tokens", "cost"],
             [
                 [trial.name, trial.status, f"{trial.seconds or 0:.1f}", *cells(trial.counts),
-                 shorter(done.folder / trial.name / EXECUTED)]
+                 shorter(below(done.folder, trial.name, EXECUTED))]
                 for trial in shown
             ],
         )  # fmt: skip

@@ -20,6 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from personalab.images import BROKEN_IMAGE
 from personalab.offline.wire import ApiError
 
 PIXELS_MAX = 32_000_000
@@ -87,17 +88,7 @@ def _decode(data: bytes) -> Seen:
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
                 return _seen(image)
-    # Pillow lets decoders raise what they like on broken data.
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        EOFError,
-        IndexError,
-        TypeError,
-        OverflowError,
-        MemoryError,
-    ) as error:
+    except BROKEN_IMAGE as error:
         formats = "['png', 'jpeg', 'gif', 'webp']"
         raise _refused(
             f"You uploaded an unsupported image. Please make sure your image is valid, one of {formats}"

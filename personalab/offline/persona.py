@@ -101,6 +101,13 @@ def recall(asked: Asked, lexicon: Lexicon) -> tuple[Persona, Pen]:
     return persona, pen.about(persona.gender, _with_numbers(persona, pen))
 
 
+def known(core: JsonObject, lexicon: Lexicon, chooser: Chooser) -> tuple[Persona, Pen]:
+    """The persona of a name and texts about them, and a pen that draws as the chooser says."""
+    persona = _read(core, lexicon)
+    pen = Pen(lexicon, chooser, persona.gender)
+    return persona, pen.about(persona.gender, _with_numbers(persona, pen))
+
+
 def full_name(pen: Pen, gender: str, age: int) -> str:
     """An ordinary name for somebody of that age."""
     given = pen.say(f"given_{'younger' if age < YOUNGER_BELOW else 'older'}_{gender}")

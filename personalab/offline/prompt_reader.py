@@ -75,7 +75,7 @@ def read_prompt(chat: Chat, replicate: str = "") -> Asked:
         strategy=_earlier(text, "tweet_strategy"),
         text=text,
         answers=tuple(turn.text for turn in chat.turns if turn.role == "assistant"),
-        seed=_seed(chat, seen, replicate),
+        seed=seed_of(chat, seen, replicate),
         temperature=chat.temperature,
         top_p=chat.top_p,
     )
@@ -115,7 +115,7 @@ def _earlier(text: str, stage: str) -> JsonObject | None:
     return data if isinstance(data, dict) else None
 
 
-def _seed(chat: Chat, seen: tuple[Seen, ...], replicate: str) -> str:
+def seed_of(chat: Chat, seen: tuple[Seen, ...], replicate: str) -> str:
     """A hash of all that may change the answer: not the model's name, nor limits, nor how it is delivered."""
     messages = [[turn.role, turn.text, len(turn.images)] for turn in chat.turns]
     pictures = [picture.sha256 for picture in seen]

@@ -47,7 +47,15 @@ def fill(schema: JsonObject, asked: Asked, lexicon: Lexicon) -> Any:
     names = [
         kind.get("name") for kind in (asked.strategy or {}).get("content_types", []) if isinstance(kind, dict)
     ]
-    filler = _Filler(schema, persona, pen, dates, tuple(name for name in names if isinstance(name, str)))
+    colours = {entry["id"]: entry["adjective"] for entry in lexicon.entries["colours"]}
+    filler = _Filler(
+        schema,
+        persona,
+        pen,
+        dates,
+        tuple(name for name in names if isinstance(name, str)),
+        colour_seen=colours[asked.seen[0].colours[0]] if asked.seen else "",
+    )
     try:
         return filler.value(schema, "", 0)
     except (
@@ -72,13 +80,14 @@ def _fields() -> dict[str, str]:
 
 @dataclass
 class _Filler:
-    """One walk over a schema. `dates` are those of the prompt, given out in order."""
+    """One walk over a schema. `dates` are those of the prompt, given out in order; `colour_seen` is a picture's."""
 
     root: JsonObject
     persona: Persona
     pen: Pen
     dates: tuple[str, ...]
     content_types: tuple[str, ...]
+    colour_seen: str
     given_dates: int = 0
     written: dict[str, int] = field(default_factory=dict)
 
@@ -276,7 +285,8 @@ class _Filler:
         if kind == "person":
             return full_name(self.pen, self._one("gender", ["m", "f"]), self.persona.age)
         if kind == "colour":
-            return self.pen.choose("colours")["adjective"]
+            seen = self.colour_seen if name in ("colour", "color") else ""
+            return seen or self.pen.choose("colours")["adjective"]
         if kind == "sentences":
             return join(*self.pen.say_some(kind, 2), code=self.pen.lexicon.code)
         return self.pen.facts[kind] if kind in self.pen.facts else self.pen.say(kind)

@@ -192,7 +192,8 @@ async def _run(
         try:
             await site.start()
         except (OSError, OverflowError) as error:
-            raise ConfigError(f"cannot serve on {host} port {port}: {error}; choose another port") from error
+            why = str(error).rstrip(".")
+            raise ConfigError(f"cannot serve on {host} port {port}: {why}; choose another port") from error
         name = f"[{host}]" if ":" in host else host
         ready(f"http://{name}:{runner.addresses[0][1]}/v1")
         await stopped.wait()

@@ -1,6 +1,7 @@
 """The text of an answer, for a request: always the same for the same request. Read this first.
 
-A known stage has a writer of its own, any other schema is filled by its shape, and without a schema comes a sentence.
+A known stage has a writer of its own, any other schema is filled by its shape, a persona that is talked with
+answers, and without a schema comes a sentence.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from personalab.offline.persona import recall
 from personalab.offline.prompt_reader import Asked, read_prompt
 from personalab.offline.schema_filler import fill
 from personalab.offline.stage_calendar import calendar_days, calendar_outline, tweet
+from personalab.offline.stage_chat import chat_reply, is_chat
 from personalab.offline.stage_judge import judge_pair, judge_score
 from personalab.offline.stage_life import authenticity, character_book, social_network, visual_profile
 from personalab.offline.stage_persona import core_persona
@@ -55,6 +57,8 @@ def write(body: Any, replicate: str = "") -> str:
 
 def compose(chat: Chat, replicate: str = "") -> str:
     """The answer to a checked request."""
+    if is_chat(chat):
+        return chat_reply(chat, replicate)
     asked = read_prompt(chat, replicate)
     lexicon = open_lexicon(asked.language)
     if asked.schema is None and not asked.wants_json:
