@@ -50,12 +50,6 @@ nitpick_ignore_regex = [  # types in signatures that have no page: of others, of
     ("py:class", r"personalab\.\w+\.(?:Asked|Function|Item|Result)"),
 ]
 
-AWAITED = ("batch-requests.md",)
-"""Pages that are being written elsewhere. One that is here is checked like any other; once all are, these lines go."""
-_missing = [name for name in AWAITED if not Path(__file__).with_name(name).exists()]
-nitpick_ignore = [("myst", folder + name) for name in _missing for folder in ("", "docs/")]
-suppress_warnings = ["toc.not_readable"] if _missing else []
-
 
 def _docstring(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
     """Docstrings set code off by four spaces, as in Markdown, and list errors; reStructuredText wants to be told."""

@@ -148,6 +148,7 @@ class Batch:
             share=max(self._stages_done / stages, worked) if worked or self._stages_done else 0.0,
             counts=pool.counts.since(self._before) if self._before else PoolCounts(),
             seconds=time.monotonic() - self._began,
+            waves=pool.waves,
         )
 
     async def _runs(self) -> AsyncIterator[Run]:

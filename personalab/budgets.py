@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 from pydantic import Field, ValidationError
 
 from personalab.config import BUDGET_OUTPUT_TOKENS
+from personalab.dry import dry_folder
 from personalab.errors import BudgetError, BudgetExhausted, ConfigError, PriceUnknown, ProviderError
 from personalab.files import write_whole
 from personalab.prices import Price
@@ -132,7 +133,8 @@ class Budget:
             self.ceilings = Ceilings(requests=requests, tokens=tokens, cost=cost)
         except ValidationError as error:
             raise ConfigError(f"budget: {explain(error)}") from None
-        self._account: _Account = _SharedAccount(Path(path)) if path else _Account()
+        # A dry run spends nothing of what processes share.
+        self._account: _Account = _SharedAccount(Path(path)) if path and not dry_folder() else _Account()
         self._lock = threading.Lock()
         self._in_flight = 0
         self._refused: BudgetExhausted | None = None
@@ -166,7 +168,7 @@ class Budget:
         if self.ceilings.cost is not None and price is None:
             raise PriceUnknown(
                 f"budget: what {model!r} costs is unknown, so a ceiling of ${self.ceilings.cost:g} cannot be kept; give "
-                f"prices={{{model!r}: Price(input=…, output=…)}} to the pool, or a ceiling on tokens"
+                f"prices={{{model!r}: Price(input=…, output=…)}} to the pool (in batches with batch=…), or a ceiling on tokens"
             )
 
     @asynccontextmanager

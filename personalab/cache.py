@@ -91,11 +91,12 @@ def differences(stored: JsonObject, asked: JsonObject) -> tuple[Difference, ...]
 
 
 class Cache:
-    """A folder of replies."""
+    """A folder of replies. Those `below` it are read as well, and nothing there is changed, not even when one was last used."""
 
-    def __init__(self, folder: Path, mode: CacheMode = "use") -> None:
+    def __init__(self, folder: Path, mode: CacheMode = "use", below: Path | None = None) -> None:
         self.folder = folder
         self.mode = mode
+        self._below = below
 
     @property
     def reads(self) -> bool:
@@ -119,6 +120,8 @@ class Cache:
         reply = _reply(_read(path), key)
         if reply:
             _note_use(path)
+        elif self._below is not None:
+            reply = _reply(_read(self._below / key[:2] / path.name), key)
         return reply
 
     def put(self, key: str, what: JsonObject, stage: str, reply: Reply) -> None:
@@ -141,7 +144,7 @@ class Cache:
         key = key_of(what)
         if not self.reads:
             return Why(key=key, cached=False, mode=self.mode)
-        if _reply(_read(self.path(key)), key):
+        if any(_reply(_read(folder / key[:2] / f"{key}.json"), key) for folder in self._folders):
             return Why(key=key, cached=True)
         parts = _parts(what)
         nearest = min(
@@ -158,8 +161,12 @@ class Cache:
             differences=_differences(_parts(nearest["identity"]), parts),
         )
 
+    @property
+    def _folders(self) -> tuple[Path, ...]:
+        return (self.folder,) if self._below is None else (self.folder, self._below)
+
     def _entries(self) -> Iterator[JsonObject]:
-        for path in sorted(self.folder.glob("??/*.json")):
+        for path in sorted(path for folder in self._folders for path in folder.glob("??/*.json")):
             entry = _read(path)
             if entry and {"key", "identity", "stage"} <= entry.keys():
                 yield entry

@@ -11,6 +11,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from personalab.calendars import Calendar
+from personalab.dry import check_inside
 from personalab.errors import OutputError
 from personalab.files import cannot_write, check_writable, write_whole
 from personalab.names import slug
@@ -110,6 +111,7 @@ def _written(path: Path, calendar: Calendar) -> Calendar:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
+    check_inside(path)
     try:
         with FileLock(path.with_name(f".{path.name}.lock"), timeout=_LOCK_SECONDS):
             yield

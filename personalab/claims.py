@@ -43,15 +43,19 @@ class Claims:
         self._alone = False  # nothing can be locked here
 
     @asynccontextmanager
-    async def claim(self, key: str, look: Callable[[], Reply | None]) -> AsyncIterator[Reply | None]:
+    async def claim(
+        self, key: str, look: Callable[[], Reply | None], pause_seconds: float | None = None
+    ) -> AsyncIterator[Reply | None]:
         """The right to work on a key; or the reply, if another process finished it while this one waited.
+
+        `pause_seconds` is how long it sleeps between looks at most, where that may be longer than usual.
 
         If the other one dies or fails, exactly one of those who wait gets the right.
         """
         pause = _POLL_FIRST_SECONDS
         while not self._taken(key):
             await asyncio.sleep(pause)
-            pause = min(_POLL_MAX_SECONDS, 1.5 * pause)
+            pause = min(pause_seconds or _POLL_MAX_SECONDS, 1.5 * pause)
             if reply := look():
                 yield reply
                 return

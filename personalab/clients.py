@@ -12,7 +12,7 @@ import os
 import weakref
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -40,7 +40,7 @@ class Answer:
 
 
 class Client:
-    """Asks one address with one key, over connections of its own.
+    """Talks to one address, and to what lies below it, with one key over connections of its own.
 
     It ends with its loop: `asyncio.run` and every other proper end of a loop closes the async generators that were
     started in it, so a generator that waits with the session in its hands is told in time, and nobody has to close
@@ -56,20 +56,35 @@ class Client:
         """Begin to be held by the loop."""
         await anext(self._held)
 
-    async def post(self, body: bytes, headers: Mapping[str, str]) -> Answer:
+    async def post(self, body: bytes, headers: Mapping[str, str], path: str = "") -> Answer:
         """The answer, whatever its status.
 
         Raises:
             aiohttp.ClientError, OSError: there was none.
         """
         data = body if len(body) < _LARGE_BYTES else io.BytesIO(body)
-        async with self._session.post(self._url, data=data, headers=headers) as response:
+        async with self._session.post(self._url + path, data=data, headers=headers) as response:
             return Answer(response.status, response.headers, await response.read())
 
-    async def get(self) -> Answer:
-        """What stands at the address, whatever its status; errors as with `post`."""
-        async with self._session.get(self._url) as response:
+    async def upload(self, path: str, fields: Mapping[str, str], name: str, file: BinaryIO) -> Answer:
+        """The answer to a form with a file of that name, sent in pieces. Raises as `post`."""
+        from aiohttp import FormData
+
+        form = FormData(dict(fields))
+        form.add_field("file", file, filename=name, content_type="application/jsonl")
+        data = form()
+        headers = {"Content-Type": data.content_type}
+        async with self._session.post(self._url + path, data=data, headers=headers) as response:
             return Answer(response.status, response.headers, await response.read())
+
+    async def get(self, path: str, into: BinaryIO | None = None) -> Answer:
+        """What lies at a path. `into` takes the content of a good answer in pieces, as it may be large. Raises as `post`."""
+        async with self._session.get(self._url + path) as response:
+            if into is None or response.status >= 400:
+                return Answer(response.status, response.headers, await response.read())
+            async for piece in response.content.iter_chunked(_LARGE_BYTES):
+                into.write(piece)
+            return Answer(response.status, response.headers, b"")
 
     async def _hold(self) -> AsyncGenerator[None, None]:
         loop = asyncio.get_running_loop()

@@ -1,7 +1,8 @@
 """Every default, as a named value with its unit, and the settings a person can give.
 
 Arguments win over the environment, the environment over `.env`. Read: `OPENAI_API_KEY`, `OPENAI_BASE_URL`,
-`PERSONALAB_MODEL`, `MAX_CONCURRENT`, `REQUESTS_PER_MINUTE`, `TOKENS_PER_MINUTE`, `PERSONALAB_OUTPUTS`.
+`PERSONALAB_MODEL`, `MAX_CONCURRENT`, `REQUESTS_PER_MINUTE`, `TOKENS_PER_MINUTE`, `PERSONALAB_BATCH`,
+`PERSONALAB_OUTPUTS`.
 """
 
 from __future__ import annotations
@@ -84,6 +85,12 @@ TWEET_ROUNDS = 3
 JUDGEMENTS = 3
 """Times that a judge is asked about one text, as it does not say the same twice."""
 
+BATCH_FILE_SECONDS = 1800.0
+"""For a file to go up or to come down."""
+BATCH_POLL_GROWTH = 1.5
+BATCH_JOBS = 16
+"""Trials of a sweep at once that send their requests in batches: kernels that wait take memory and nothing else."""
+
 _VARIABLES = {
     "api_key": "OPENAI_API_KEY",
     "api_base": "OPENAI_BASE_URL",
@@ -91,10 +98,11 @@ _VARIABLES = {
     "max_concurrent": "MAX_CONCURRENT",
     "requests_per_minute": "REQUESTS_PER_MINUTE",
     "tokens_per_minute": "TOKENS_PER_MINUTE",
+    "batch": "PERSONALAB_BATCH",
     "outputs": "PERSONALAB_OUTPUTS",
 }
 _COUNTS = ("max_concurrent", "requests_per_minute", "tokens_per_minute")
-_ROOT_MARKS = (".env", "pyproject.toml", "environment.yml")
+ROOT_MARKS = (".env", "pyproject.toml", "environment.yml")
 
 
 class Address(Record):
@@ -163,10 +171,31 @@ class EndpointSettings(Address):
             raise ConfigError(f"endpoint: {problem}")
 
 
+class BatchSettings(Record):
+    """How requests go through a provider's batch endpoint.
+
+    A batch is sent when no request has come for `quiet_seconds`, or when it has `requests_max` or would pass `bytes_max`.
+    It is looked at after `poll_first_seconds`, then less and less often, down to every `poll_max_seconds`; a provider that
+    does not answer is waited for up to `unreachable_seconds`. `settle_seconds` is how long a batch that was ordered and
+    not confirmed may take to show up in the provider's list. `window` personas are under way at once: a wave of
+    requests holds no more than theirs.
+    """
+
+    requests_max: int = Field(default=50_000, ge=1)
+    bytes_max: int = Field(default=200_000_000, ge=1)
+    quiet_seconds: float = Field(default=2.0, ge=0)
+    poll_first_seconds: float = Field(default=1.0, gt=0)
+    poll_max_seconds: float = Field(default=60.0, gt=0)
+    settle_seconds: float = Field(default=30.0, ge=0)
+    unreachable_seconds: float = Field(default=3600.0, ge=0)
+    window: int = Field(default=1000, ge=1)
+
+
 class Settings(Address):
-    """What a person can set: one endpoint, and the folder for results."""
+    """What a person can set: one endpoint, the folder for results, and whether requests go in batches."""
 
     outputs: Path
+    batch: bool = False
 
 
 def load_settings(**arguments: Any) -> Settings:
@@ -199,7 +228,7 @@ def project_root() -> Path:
     """
     here = Path.cwd()
     for folder in (here, *here.parents):
-        if any((folder / mark).is_file() for mark in _ROOT_MARKS):
+        if any((folder / mark).is_file() for mark in ROOT_MARKS):
             return folder
     return here
 

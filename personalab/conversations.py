@@ -57,7 +57,7 @@ class Conversation:
         self.card = card if isinstance(card, CharacterCard) else read_card(card)
         self.card.to_json()  # half of a surrogate pair could be sent nowhere
         user = _sendable(user.strip()) or USER
-        self.pool = pool or LLMPool()
+        self.pool = pool or LLMPool(batch=False)  # nobody talks a day later
         self.book = open_book(self.card.character_book)
         self.kept: Kept | None = None
         self._busy = False

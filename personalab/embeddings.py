@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from personalab.config import WINDOW_SPARE
 from personalab.errors import ConfigError, ReplyInvalid
 from personalab.loops import as_finished, numbered, run
 from personalab.pool import LLMPool
@@ -65,7 +64,7 @@ class Embedder:
             reply = await self.pool.send(request, _numbers)
             found[item[1]] = _numbers(reply.text)
 
-        async for _ in as_finished(numbered(different), one, self.pool.max_concurrent + WINDOW_SPARE):
+        async for _ in as_finished(numbered(different), one, self.pool.window):
             pass
         if len({len(vector) for vector in found.values()}) > 1:
             raise ConfigError("the model gave vectors of different lengths: use one model for all texts")

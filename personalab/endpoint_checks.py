@@ -28,7 +28,7 @@ from personalab.config import (
 )
 from personalab.connection_problems import likely_urls
 from personalab.dialect import Dialect
-from personalab.endpoints import Endpoint
+from personalab.endpoints import Endpoint, Journey
 from personalab.errors import (
     AccessRefused,
     KeyRefused,
@@ -331,7 +331,7 @@ class _Examination:
         while True:
             try:
                 async with self._gate.slot(tokens=self._endpoint.tokens(request), model=model) as ticket:
-                    wire = await self._endpoint.attempt(request, model, self._dialect, [])
+                    wire = await self._endpoint.attempt(request, model, self._dialect, Journey(""))
                     ticket.quotas, ticket.used = wire.quotas, wire.usage.tokens
                     self._quotas |= {quota.name: quota for quota in wire.quotas}
                     return wire

@@ -22,7 +22,8 @@ PersonalabError
 │   └── AccessRefused        nothing can succeed until it is mended, so a batch stops at once
 │       ├── KeyRefused       401 or 403
 │       ├── ModelNotFound    404
-│       └── QuotaExhausted   429 or 402 that says the money is gone
+│       ├── QuotaExhausted   429 or 402 that says the money is gone
+│       └── BatchRefused     the endpoint takes no batches, or not this one
 └── ReplyError               an answer came, but not one that can be used
     ├── ReplyInvalid         it does not fit the stage's schema, after asking again
     ├── ReplyTruncated       cut off by the length limit
@@ -192,6 +193,10 @@ class ModelNotFound(AccessRefused):
 
 class QuotaExhausted(AccessRefused):
     """The account has no money or quota left."""
+
+
+class BatchRefused(AccessRefused):
+    """The endpoint takes no batches of requests, or refuses one as a whole."""
 
 
 class ReplyError(PersonalabError):

@@ -20,7 +20,6 @@ from html import escape
 from pathlib import Path
 from typing import Literal, Self
 
-from personalab.config import WINDOW_SPARE
 from personalab.designs import Cell, Design, Place
 from personalab.errors import ConfigError, ImageError, unknown
 from personalab.experiment_plans import Plan, plan_of
@@ -99,7 +98,7 @@ class Experiment:
         self.design = Design.of(pipeline, grid, images, stages)
         self.counts = PoolCounts()
         self.seconds = 0.0
-        self._window = window or pipeline.pool.max_concurrent + WINDOW_SPARE
+        self._window = window or pipeline.pool.window
         self._progress = progress
         self._cells: dict[Place, Cell] = {}
         self._pictures: dict[str, str] = {}
@@ -179,6 +178,7 @@ class Experiment:
             share=max(self._stages_done / len(self.design.stages), self._worked),
             counts=pool.counts.since(self._before) if self._before else PoolCounts(),
             seconds=time.monotonic() - self._began,
+            waves=pool.waves,
         )
 
     async def _taken(self, ahead: _Ahead) -> AsyncIterator[Place]:

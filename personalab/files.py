@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from personalab.dry import check_inside
 from personalab.errors import OutputError
 
 _PART = ".part"
@@ -86,6 +87,21 @@ def check_writable(folder: Path) -> None:
         raise cannot_write(folder, error) from error
 
 
+def scratch_file(folder: Path) -> Path:
+    """A new file for a short life, which only its owner reads; what a killed process leaves of such is cleared as parts are.
+
+    Raises:
+        OutputError: the folder cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=folder, prefix=".", suffix=_PART)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    os.close(handle)
+    return Path(name)
+
+
 def clear_parts(folder: Path) -> None:
     """Remove what killed processes left half written, once it is old enough to be nobody's."""
     for part in folder.glob(f".*{_PART}"):
@@ -96,6 +112,7 @@ def clear_parts(folder: Path) -> None:
 
 def _part(folder: Path, content: bytes, durable: bool = True) -> Path:
     """A temporary file in the folder with the content. Its ending is nobody's, so no search finds it."""
+    check_inside(folder)
     folder.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=folder, prefix=".", suffix=_PART)
     part = Path(name)

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from personalab import config
 from personalab.budgets import Budget
 from personalab.dialect import Dialect
-from personalab.endpoints import Endpoint, Span, must_be_offline
+from personalab.endpoints import Endpoint, Journey, must_be_offline
 from personalab.errors import (
     AccessRefused,
     ProviderError,
@@ -50,7 +50,7 @@ Settle = Callable[[Delivery], Awaitable[Reply | ReplyError]]
 
 
 class Fleet:
-    """One endpoint, or several before which requests stand in one queue.
+    """One endpoint, or several before which requests stand in one queue. Batches go to the first that has their model.
 
     Raises:
         PriceUnknown: there is a ceiling on cost, and nobody knows what the model costs.
@@ -66,7 +66,9 @@ class Fleet:
         patience_seconds: float = config.PATIENCE_SECONDS,
         budget: Budget | None = None,
         sleep: Sleep = asyncio.sleep,
+        batch: bool = False,
     ) -> None:
+        self._batch = batch
         self._endpoints = tuple(endpoints)
         self._tally = tally
         self._same_model = same_model
@@ -119,12 +121,22 @@ class Fleet:
             return None
         return max(known, key=lambda price: price.input + price.output)
 
-    async def deliver(self, request: Request, spans: list[Span], settle: Settle) -> Reply | ReplyError:
-        """One answer, settled: attempts with back-off, and the wording an endpoint takes. Each attempt's span is added."""
+    @property
+    def waves(self) -> str:
+        """How far the batches of requests are, in a few words; empty where there are none."""
+        return " · ".join(filter(None, (endpoint.waves for endpoint in self._endpoints)))
+
+    def settled(self, journey: Journey) -> None:
+        """A question is at its end; nothing that was written down for it is needed any more."""
+        for endpoint in self._endpoints:
+            endpoint.settled(journey)
+
+    async def deliver(self, request: Request, journey: Journey, settle: Settle) -> Reply | ReplyError:
+        """One answer, settled: attempts with back-off, and the wording an endpoint takes. The journey learns of each."""
         model = self.model_of(request)
         pause = Pause(self._attempts_max, self._patience_seconds)
         learnt: dict[Endpoint, Dialect] = {}
-        before = len(spans)
+        before = len(journey.spans)
         while True:
             endpoint, dialect = self._well(model)[0], Dialect()
             try:
@@ -134,7 +146,7 @@ class Fleet:
                     async with self._budget.hold(request, model, endpoint.price(model)) as hold:
                         # Chosen only now: while this one waited, others may have learnt what the endpoint takes.
                         dialect = endpoint.dialect(model).with_lessons(learnt.get(endpoint, Dialect()))
-                        wire = await endpoint.attempt(request, model, dialect, spans)
+                        wire = await endpoint.attempt(request, model, dialect, journey)
                         hold.paid(wire.usage)
                         ticket.quotas, ticket.used = wire.quotas, wire.usage.tokens
                         not_applied = dialect.not_applied(request)
@@ -148,7 +160,7 @@ class Fleet:
             except AccessRefused as refusal:
                 self._leave_out(endpoint, model, refusal)
             except ProviderError as error:
-                await self._wait(endpoint, model, error, pause, len(spans) - before)
+                await self._wait(endpoint, model, error, pause, len(journey.spans) - before)
 
     async def _wait(
         self, endpoint: Endpoint, model: str, error: ProviderError, pause: Pause, attempts: int
@@ -176,7 +188,8 @@ class Fleet:
         return [one for one in self._having(model) if (model, one) not in self._left_out]
 
     def _doors_of(self, model: str) -> Doors:
-        return tuple(endpoint.limits for endpoint in self._well(model))
+        well = self._well(model)[:1] if self._batch else self._well(model)
+        return tuple(endpoint.limits for endpoint in well)
 
     def _leave_out(self, endpoint: Endpoint, model: str, refusal: AccessRefused) -> None:
         if (model, endpoint) in self._left_out:

@@ -18,7 +18,7 @@ from typing import Literal, TypeVar
 
 from personalab.calendar_files import calendar_path, find_calendars, load_calendar, merge_calendar
 from personalab.calendars import Calendar, Slot, days_of, month_of, months_beside
-from personalab.config import CALENDAR_PART_DAYS, WINDOW_SPARE
+from personalab.config import CALENDAR_PART_DAYS
 from personalab.errors import AccessRefused, BudgetError, CardError, ConfigError, OutputError, PersonalabError
 from personalab.files import check_writable
 from personalab.loops import as_finished, numbered
@@ -317,11 +317,11 @@ async def _run(
         return Tally(
             what=kind, total=len(items), done=len(states) - states.count("failed"), failed=states.count("failed"),
             kept=kept, in_flight=planner.pool.in_flight, share=max(share(), len(states) - kept),
-            counts=planner.pool.counts.since(before), seconds=time.monotonic() - began,
+            counts=planner.pool.counts.since(before), seconds=time.monotonic() - began, waves=planner.pool.waves,
         )  # fmt: skip
 
     async with watch(tally, progress):
-        async for _ in as_finished(numbered(items), one, planner.pool.max_concurrent + WINDOW_SPARE):
+        async for _ in as_finished(numbered(items), one, planner.pool.window):
             pass
     job.rows = [rows[number] for number in sorted(rows)]
     job.counts, job.seconds = planner.pool.counts.since(before), time.monotonic() - began

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVarTuple, c
 
 from pydantic import Field
 
-from personalab.config import JUDGEMENTS, WINDOW_SPARE
+from personalab.config import JUDGEMENTS
 from personalab.errors import AccessRefused, BudgetError, ConfigError, PersonalabError, unknown
 from personalab.loops import as_finished, numbered, together
 from personalab.pool import LLMPool
@@ -234,11 +234,11 @@ class Judge:
             return Tally(
                 what=what, total=len(wanted), done=len(rows) - missing, failed=missing, kept=0,
                 in_flight=self.pool.in_flight, share=len(rows), counts=self.pool.counts.since(before),
-                seconds=time.monotonic() - began,
+                seconds=time.monotonic() - began, waves=self.pool.waves,
             )  # fmt: skip
 
         async with watch(tally, progress):
-            async for _ in as_finished(numbered(wanted), one, self.pool.max_concurrent + WINDOW_SPARE):
+            async for _ in as_finished(numbered(wanted), one, self.pool.window):
                 pass
         return [rows[place] for place in range(len(wanted))]
 

@@ -395,3 +395,30 @@ class Limits:
         known = self._known
         self._window.learn(known.closed_at, tried)
         known.closures = known.proof = known.trial = 0
+
+
+class NoLimits(Limits):
+    """Where requests go into batches: they wait together, so that all may enter, and nothing that comes of it teaches."""
+
+    @property
+    def closed_seconds(self) -> float | None:
+        """It is never closed."""
+        return None
+
+    def enter(self, tokens: int, waiting: int = 0) -> Ticket | float:
+        """There is always room."""
+        with self._board as now:
+            self._turns.enter(self._seat, now)
+            return self._ticket(tokens, now)
+
+    def refused(self, ticket: Ticket, error: RateLimited) -> None:
+        """A limit that a line of a batch met is the provider's concern."""
+        self.ended(ticket)
+
+    def succeeded(self, ticket: Ticket, waiting: int) -> None:
+        """It says nothing of how many may go at once."""
+        self.ended(ticket)
+
+    def unanswered(self, ticket: Ticket) -> None:
+        """A batch that cannot be had is told to those who wait for it."""
+        self.ended(ticket)

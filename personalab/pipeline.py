@@ -21,7 +21,6 @@ from typing import Any, Self
 
 from personalab.batches import Batch
 from personalab.cache import Difference, Why, differences, identity
-from personalab.config import WINDOW_SPARE
 from personalab.errors import AccessRefused, BudgetError, ConfigError, PersonalabError
 from personalab.images import open_picture, read_image
 from personalab.loops import first_error
@@ -322,7 +321,7 @@ class Pipeline:
             folder=Path(out) if out else self.pool.outputs / "personas",
             force=force,
             retry_failed=retry_failed,
-            window=window or self.pool.max_concurrent + WINDOW_SPARE,
+            window=window or self.pool.window,
             on_stage=on_stage,
             progress=progress,
         )

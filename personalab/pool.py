@@ -16,13 +16,16 @@ from personalab import config
 from personalab.budgets import Budget, Ceilings
 from personalab.cache import Cache, CacheMode, Why, identity, key_of
 from personalab.claims import claims_in
-from personalab.config import Address, EndpointSettings, load_settings
+from personalab.config import Address, BatchSettings, EndpointSettings, load_settings
 from personalab.dialect import asked_again
-from personalab.endpoints import Endpoint, GateScope, Span
+from personalab.dry import CACHE_BELOW, dry_folder
+from personalab.endpoints import Endpoint, GateScope, Journey, Span
 from personalab.errors import (
+    ConfigError,
     NotRecorded,
     OutputError,
     PersonalabError,
+    ProviderError,
     ReplyError,
     ReplyInvalid,
     ReplyRefused,
@@ -57,6 +60,10 @@ class LLMPool:
     theirs, and the first's model is the pool's. Replies of one model count as the same, whichever endpoint gave them,
     unless `same_model` is False.
 
+    With `batch` (or `PERSONALAB_BATCH`) requests go through the provider's batch endpoint: at its price, without limits, and
+    answered within a day. They gather until no more come; stopped at any time, the same work started again waits for what is
+    under way. `BatchSettings` say more.
+
     Raises:
         ConfigError: a setting that cannot be, or an endpoint without a model.
         PriceUnknown: a budget on cost, and nobody knows what the model costs.
@@ -88,6 +95,7 @@ class LLMPool:
         budget: Budget | None = None,
         transport: Transport | None = None,
         sleep: Sleep = asyncio.sleep,
+        batch: BatchSettings | bool | None = None,
     ) -> None:
         secret = SecretStr(api_key) if api_key else None
         del api_key  # so that no traceback with local variables shows it
@@ -98,8 +106,13 @@ class LLMPool:
             max_concurrent=max_concurrent,
             requests_per_minute=requests_per_minute,
             tokens_per_minute=tokens_per_minute,
+            batch=None if batch is None else bool(batch),
         )
         self._settings = settings
+        self.batch = _batch(batch, settings.batch)
+        if self.batch and transport is not None:
+            raise ConfigError("batches need an address: give no transport with batch")
+        self.cache = _cache(cache_dir, settings.outputs, cache)
         self._tally = Tally()
         self.budget = budget
         addresses: list[Address] = [*endpoints] or [settings]
@@ -111,6 +124,8 @@ class LLMPool:
                 timeout_seconds=timeout_seconds,
                 prices=prices,
                 transport=transport,
+                batch=self.batch,
+                folder=self.cache.folder / "batches",
             )
             for one in addresses
         ]
@@ -122,12 +137,12 @@ class LLMPool:
             patience_seconds=patience_seconds,
             budget=budget,
             sleep=sleep,
+            batch=self.batch is not None,
         )
         self.offline = self._fleet.offline
         self.model = self._fleet.model
         self.provider = made[0].provider if len(made) == 1 else ANY_ENDPOINT
         self.max_concurrent = sum(one.max_concurrent for one in addresses)
-        self.cache = Cache(Path(cache_dir) if cache_dir else settings.outputs / "cache", cache)
         self._asks_max = asks_max
         self._warned = False
         self._flights: Flights[Reply] = Flights()
@@ -162,6 +177,16 @@ class LLMPool:
         """Requests that wait for a place in flight."""
         return self._fleet.waiting
 
+    @property
+    def window(self) -> int:
+        """Items of a long list that are to be under way at once, so that nothing waits for want of requests."""
+        return self.batch.window if self.batch else self.max_concurrent + config.WINDOW_SPARE
+
+    @property
+    def waves(self) -> str:
+        """How far the provider's batches are, in a few words; empty where there are none."""
+        return self._fleet.waves
+
     async def send(self, request: Request, check: Check | None = None, *, key: str | None = None) -> Reply:
         """The reply to a request, from the cache if it is there.
 
@@ -186,10 +211,13 @@ class LLMPool:
 
         async def work() -> Reply:
             if self.cache.mode != "use":
-                return await self._ask(request, check, keep)
+                return await self._ask(request, key, check, keep)
             # Between the look above and now somebody may have finished the same work, here or in another process.
-            async with claims_in(self.cache.folder).claim(key, lambda: self._cached(key, check)) as done:
-                return done or await self._ask(request, check, keep)
+            pause = self.batch.poll_first_seconds if self.batch else None  # another's batch takes its time
+            async with claims_in(self.cache.folder).claim(
+                key, lambda: self._cached(key, check), pause
+            ) as done:
+                return done or await self._ask(request, key, check, keep)
 
         async def keep(reply: Reply) -> None:
             await self._store(key, what, request.stage, reply)
@@ -245,8 +273,18 @@ class LLMPool:
                 self._warned = True
                 warnings.warn(f"replies are not kept: {error}", NotKept, stacklevel=2)
 
-    async def _ask(self, request: Request, check: Check | None, keep: Keep) -> Reply:
-        asked, usage, spans = request, Usage(), list[Span]()
+    async def _ask(self, request: Request, key: str, check: Check | None, keep: Keep) -> Reply:
+        journey = Journey(key)
+        try:
+            reply = await self._asked(request, journey, check, keep)
+        except (ReplyError, ProviderError):
+            self._fleet.settled(journey)
+            raise
+        self._fleet.settled(journey)
+        return reply
+
+    async def _asked(self, request: Request, journey: Journey, check: Check | None, keep: Keep) -> Reply:
+        asked, usage, spans = request, Usage(), journey.spans
         error: ReplyError | None = None
 
         async def settle(delivery: Delivery) -> Reply | ReplyError:
@@ -265,7 +303,7 @@ class LLMPool:
 
         for _ in range(self._asks_max):
             try:
-                outcome = await self._fleet.deliver(asked, spans, settle)
+                outcome = await self._fleet.deliver(asked, journey, settle)
             except PersonalabError as failed:
                 failed.usage, failed.attempts = usage, len(spans)
                 raise
@@ -291,6 +329,20 @@ class LLMPool:
             not_applied=delivery.not_applied,
             spans=tuple(spans),
         )
+
+
+def _cache(given: Path | str | None, outputs: Path, mode: CacheMode) -> Cache:
+    folder, dry = Path(given) if given else outputs / "cache", dry_folder()
+    if dry is None:
+        return Cache(folder, mode)
+    inside = folder.resolve().is_relative_to(dry.resolve())
+    return Cache(outputs / "cache", mode, below=dry / CACHE_BELOW if inside else folder)
+
+
+def _batch(given: BatchSettings | bool | None, wanted: bool) -> BatchSettings | None:
+    if isinstance(given, BatchSettings):
+        return given
+    return BatchSettings() if wanted else None
 
 
 def _judge(wire: WireReply, request: Request, check: Check | None) -> None:

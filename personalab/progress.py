@@ -24,7 +24,8 @@ _BAR_CELLS, _BAR_CELLS_LEAST = 24, 6
 class Tally:
     """A moment of a batch. `what` is counted, `total` None where nobody knows; `done` includes `kept`.
 
-    `share` is how much was worked off so far, in items and parts of items: what the time left is reckoned from.
+    `share` is how much was worked off so far, in items and parts of items: what the time left is reckoned from. `waves` says
+    how far the provider's batches are, where requests go in batches: then it is they that take the time.
     """
 
     what: str
@@ -36,6 +37,7 @@ class Tally:
     share: float
     counts: PoolCounts
     seconds: float
+    waves: str = ""
 
     @property
     def fraction(self) -> float | None:
@@ -47,13 +49,13 @@ class Tally:
     @property
     def seconds_left(self) -> float | None:
         """What is left, at the pace so far; None before there is one."""
-        if self.total is None or self.share <= 0:
+        if self.total is None or self.share <= 0 or self.waves:
             return None
         return self.seconds / self.share * max(0.0, self.total - self.kept - self.share)
 
     def stopped(self) -> Tally:
         """The same of a batch that goes no further: nothing is in flight, and no time is left."""
-        return replace(self, in_flight=0, share=0.0)
+        return replace(self, in_flight=0, share=0.0, waves="")
 
     def __str__(self) -> str:
         """One line: how far, what it costs, how long still."""
@@ -61,7 +63,7 @@ class Tally:
         parts = [f"{self.done}{of} {self.what}"]
         parts += [f"{self.kept} kept"] if self.kept else []
         parts += [f"{self.failed} failed"] if self.failed else []
-        parts += [f"{self.in_flight} in flight"] if self.in_flight else []
+        parts += [self.waves] if self.waves else [f"{self.in_flight} in flight"] if self.in_flight else []
         left = self.seconds_left
         parts += [f"{duration(left)} left"] if left else []
         parts.append(

@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 from pydantic import Field, ValidationError
 
 from personalab.config import load_settings
+from personalab.dry import check_inside
 from personalab.errors import ConfigError, OutputError
 from personalab.names import slug
 from personalab.records import JsonObject, Record, explain
@@ -419,6 +420,7 @@ def _decision(line: bytes, where: str | None = None) -> Decision | None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
+    check_inside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_name(f".{path.name}.lock"), timeout=_LOCK_SECONDS):

@@ -18,6 +18,7 @@ from pydantic import ConfigDict, Field, SerializeAsAny, ValidationError, compute
 
 from personalab.card_checks import require_valid
 from personalab.cards import CharacterCard
+from personalab.dry import check_inside
 from personalab.errors import CardInvalid, OutputError, PersonalabError, unknown
 from personalab.files import cannot_write, write_whole
 from personalab.names import slug
@@ -346,6 +347,7 @@ def _content(run: Run) -> _Content:
 
 def _save(run: Run, folder: Path) -> SavedRun:
     content = _content(run)  # before the lock, for which others wait
+    check_inside(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".names.lock", timeout=_LOCK_SECONDS):

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from filelock import FileLock, Timeout
 
+from personalab.config import BATCH_JOBS, load_settings
 from personalab.errors import ConfigError, OutputError
 from personalab.files import cannot_write
 from personalab.meters import known_total
@@ -85,12 +86,17 @@ class Plan(Record):
         counted = {why: sum(each.why == why for each in self.planned) for why in said}
         return [said[why].format(_count(number)) for why, number in counted.items() if number]
 
-    def __str__(self) -> str:
-        lines = [
+    @property
+    def head(self) -> str:
+        """How many are to run, and where."""
+        return (
             f"{self.folder}: {sum(each.runs for each in self.planned)} of {_count(len(self.planned))} to run"
-        ]
+        )
+
+    def __str__(self) -> str:
+        lines = [self.head]
         lines += [
-            f"  {'run ' if each.runs else 'keep'}  {_shown(each.why)}  {point_text(each.trial.parameters)}"
+            f"  {'run ' if each.runs else 'keep'}  {reason_text(each.why)}  {point_text(each.trial.parameters)}"
             for each in self.planned
         ]
         return "\n".join([*lines, *self.notes])
@@ -159,6 +165,7 @@ def sweep(
     scheduler: str | None = None,
     out: Path | str | None = None,
     progress: bool = True,
+    batch: bool = False,
 ) -> Sweep:
     """Run a notebook with every point of a grid; what is done already is kept.
 
@@ -169,6 +176,9 @@ def sweep(
     `retry_failed`. `engine`: fork, spawn or papermill (default: the fastest here). `out` is a folder for sweeps, or a URL such as
     `s3://bucket/sweeps`. With `scheduler`, the address of a Dask scheduler, its workers run the trials (docs/clusters.md). A
     trial that fails is a row of the result, never an error here. Works in a cell and in a script.
+
+    With `batch` the notebook's requests go through the provider's batch endpoint. A trial then waits more than it works, so up
+    to `BATCH_JOBS` run at once by default; each makes batches of its own, and what several need is asked by one of them.
 
     Raises:
         ConfigError: a parameter the notebook does not have, of the wrong kind, or that looks like a key; a worker of a cluster that
@@ -185,6 +195,7 @@ def sweep(
         executor=executor,
         scheduler=scheduler,
         progress=progress,
+        batch=batch,
     )
 
 
@@ -224,6 +235,7 @@ def run_plan(
     executor: Executor | None = None,
     scheduler: str | None = None,
     progress: bool = True,
+    batch: bool = False,
 ) -> Sweep:
     """Run the trials of a plan that are to run. An interrupt ends their kernels, and is passed on.
 
@@ -234,7 +246,9 @@ def run_plan(
     """
     if jobs is not None and scheduler is not None:
         raise ConfigError("jobs are the threads of the cluster's workers: leave out --jobs with --scheduler")
-    jobs = _cores() if jobs is None else jobs
+    batch = batch or load_settings().batch
+    if jobs is None:
+        jobs = BATCH_JOBS if batch else cores()
     if jobs < 1:
         raise ConfigError(f"a sweep needs one job or more, not {jobs}")
     if timeout is not None and not timeout > 0:
@@ -248,12 +262,13 @@ def run_plan(
             notebook=plan.notebook,
             timeout=timeout,
             engine=engine,
+            batch=batch,
         )
         for each in plan.planned
         if each.runs
     ]
     with _alone(plan.folder), _crew(plan, max(1, min(jobs, len(tasks))), engine, executor, scheduler) as crew:
-        ran = _run_all(plan, tasks, crew, progress)
+        ran = run_all(plan, tasks, crew, progress)
     trials = tuple(ran.get(each.trial.name, each.trial) for each in plan.planned)
     return Sweep(
         folder=plan.folder,
@@ -265,7 +280,7 @@ def run_plan(
     )
 
 
-class _Crew(NamedTuple):
+class Crew(NamedTuple):
     """Who runs the trials, and how those that run are stopped."""
 
     pool: Executor
@@ -275,25 +290,25 @@ class _Crew(NamedTuple):
 @contextmanager
 def _crew(
     plan: Plan, jobs: int, engine: str | None, executor: Executor | None, scheduler: str | None
-) -> Iterator[_Crew]:
+) -> Iterator[Crew]:
     if scheduler is not None:
         from personalab.clusters import Cluster
 
         with Cluster(scheduler) as cluster:
             cluster.check(plan.folder, plan.notebook.path.parent, engine)
-            yield _Crew(cluster, cluster.stop)
+            yield Crew(cluster, cluster.stop)
         return
     load_engine(engine)
     pool = executor or ThreadPoolExecutor(jobs, thread_name_prefix="personalab-trial")
     try:
-        yield _Crew(pool, stop_trials)
+        yield Crew(pool, stop_trials)
     finally:
         if executor is None:
             pool.shutdown(cancel_futures=True)
 
 
-def _run_all(plan: Plan, tasks: list[Task], crew: _Crew, progress: bool) -> dict[str, Trial]:
-    """The trials as they ended, by name."""
+def run_all(plan: Plan, tasks: list[Task], crew: Crew, progress: bool) -> dict[str, Trial]:
+    """Run tasks of a plan: the trials as they ended, by name. An interrupt ends their kernels, and is passed on."""
     began = time.monotonic()
     ended: dict[str, Trial] = {}
     starts: dict[str, float] = {}
@@ -408,7 +423,8 @@ def _lock_file(folder: Place) -> Path:
     return Path(tempfile.gettempdir(), f"personalab-{getpass.getuser()}-{mark}{_LOCK}")
 
 
-def _cores() -> int:
+def cores() -> int:
+    """How many trials may work at once."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -416,5 +432,6 @@ def _count(number: int) -> str:
     return f"{number} trial" if number == 1 else f"{number} trials"
 
 
-def _shown(why: Reason) -> str:
+def reason_text(why: Reason) -> str:
+    """Why a trial runs or not, as wide as the widest."""
     return f"{why:<16}"

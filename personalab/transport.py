@@ -105,19 +105,12 @@ class OpenAITransport:
         Raises:
             ProviderError: of the kind that says what happened; never any other library's error.
         """
-        model = str(body.get("model"))
-        embedding = "input" in body
+        model, embedding = str(body.get("model")), "input" in body
         client = await client_of(
             f"{self.endpoint}/{'embeddings' if embedding else 'chat/completions'}", self._key
         )
         answer = await self._answer(client.post(orjson.dumps(body), headers), model)
-        try:
-            quotas = quotas_in(answer.headers)
-            read = _vector_reply if embedding else _wire_reply
-            return read(answer.content, model, self._key, quotas)
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError):
-            problem = self._is_no("embedding" if embedding else "chat completion", answer, model)
-        raise problem
+        return read_answer(answer, self.endpoint, model, self._key, embedding=embedding)
 
     async def models(self) -> tuple[str, ...]:
         """Names of the models that the endpoint lists, in its order.
@@ -126,13 +119,11 @@ class OpenAITransport:
             ProviderError: of the kind that says what happened; many endpoints have no such list.
         """
         client = await client_of(f"{self.endpoint}/models", self._key)
-        answer = await self._answer(client.get(), "")
+        answer = await self._answer(client.get(""), "")
         try:
-            return tuple(
-                _without(self._key, str(model["id"])) for model in json.loads(answer.content)["data"]
-            )
+            return tuple(without(self._key, str(model["id"])) for model in json.loads(answer.content)["data"])
         except (ValueError, KeyError, TypeError):
-            problem = self._is_no("list of models", answer, "")
+            problem = _is_no("list of models", answer, self.endpoint, "", self._key)
         raise problem
 
     async def _answer(self, coming: Awaitable[Answer], model: str) -> Answer:
@@ -143,24 +134,44 @@ class OpenAITransport:
             async with asyncio.timeout(self._timeout_seconds):
                 answer = await coming
         except (aiohttp.ClientError, OSError) as error:
-            cause = _short(problem_of(error, self.endpoint, self._timeout_seconds), self._key)
+            cause = short(problem_of(error, self.endpoint, self._timeout_seconds), self._key)
             # The cause is left out on purpose: its traceback may hold what a server echoes of the key.
             raise ProviderUnreachable(
                 f"{self.endpoint}: no answer: {cause}", endpoint=self.endpoint, model=model
             ) from None
         if answer.status >= 400:
-            raise _from_status(answer, self.endpoint, model, self._key)
+            raise from_status(answer, self.endpoint, model, self._key)
         return answer
 
-    def _is_no(self, what: str, answer: Answer, model: str) -> ProviderUnreachable:
-        """A gateway's page, an error in a 200, a body cut off: the same request may fare better."""
-        said = _short(answer.content.decode("utf-8", "replace"), self._key) or "nothing"
-        return ProviderUnreachable(
-            f"{self.endpoint}: answered {answer.status} with something that is no {what}: {said}; {_check_url(self.endpoint)}",
-            endpoint=self.endpoint,
-            model=model,
-            status=answer.status,
-        )
+
+def read_answer(
+    answer: Answer, endpoint: str, model: str, key: SecretStr, *, embedding: bool = False
+) -> WireReply:
+    """The reply in an answer to a chat completion or an embedding, however it came.
+
+    Raises:
+        ProviderError: of the kind that says what happened.
+    """
+    if answer.status >= 400:
+        raise from_status(answer, endpoint, model, key)
+    try:
+        quotas = quotas_in(answer.headers)
+        read = _vector_reply if embedding else _wire_reply
+        return read(answer.content, model, key, quotas)
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+        problem = _is_no("embedding" if embedding else "chat completion", answer, endpoint, model, key)
+    raise problem
+
+
+def _is_no(what: str, answer: Answer, endpoint: str, model: str, key: SecretStr) -> ProviderUnreachable:
+    """A gateway's page, an error in a 200, a body cut off: the same request may fare better."""
+    said = short(answer.content.decode("utf-8", "replace"), key) or "nothing"
+    return ProviderUnreachable(
+        f"{endpoint}: answered {answer.status} with something that is no {what}: {said}; {_check_url(endpoint)}",
+        endpoint=endpoint,
+        model=model,
+        status=answer.status,
+    )
 
 
 def _wire_reply(content: bytes, model: str, key: SecretStr, quotas: tuple[Quota, ...]) -> WireReply:
@@ -169,11 +180,11 @@ def _wire_reply(content: bytes, model: str, key: SecretStr, quotas: tuple[Quota,
     message = choice["message"]
     usage = data.get("usage") or {}
     return WireReply(
-        text=_without(key, _whole(message.get("content"))),
-        model=_without(key, str(data.get("model") or model)),
-        finish_reason=_without(key, str(choice.get("finish_reason") or "stop")),
+        text=without(key, _whole(message.get("content"))),
+        model=without(key, str(data.get("model") or model)),
+        finish_reason=without(key, str(choice.get("finish_reason") or "stop")),
         usage=Usage(input_tokens=usage.get("prompt_tokens"), output_tokens=usage.get("completion_tokens")),
-        refusal=_without(key, message.get("refusal") or "") or None,
+        refusal=without(key, message.get("refusal") or "") or None,
         quotas=quotas,
     )
 
@@ -185,14 +196,14 @@ def _vector_reply(content: bytes, model: str, key: SecretStr, quotas: tuple[Quot
         raise ValueError("an empty vector")
     return WireReply(
         text=json.dumps(vector),
-        model=_without(key, str(data.get("model") or model)),
+        model=without(key, str(data.get("model") or model)),
         finish_reason="stop",
         usage=Usage(input_tokens=(data.get("usage") or {}).get("prompt_tokens"), output_tokens=0),
         quotas=quotas,
     )
 
 
-def _without(key: SecretStr, text: str) -> str:
+def without(key: SecretStr, text: str) -> str:
     """A reply without the key, for a server that echoes what it was sent; a key that is a common word stays."""
     secret = key.get_secret_value()
     return text.replace(secret, "[key]") if len(secret) >= _REPLY_KEY_CHARACTERS else text
@@ -205,11 +216,12 @@ def _whole(content: Any) -> str:
     return (content or "").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _from_status(answer: Answer, endpoint: str, model: str, key: SecretStr) -> ProviderError:
+def from_status(answer: Answer, endpoint: str, model: str, key: SecretStr) -> ProviderError:
+    """The error that an answer with a status of 400 or more is."""
     status, body = answer.status, _error_in(answer.content)
     code = str(body.get("code") or body.get("type") or "")
     whole = str(body.get("message") or answer.content.decode("utf-8", "replace"))
-    said = _short(whole, key).rstrip(".") or "nothing more"
+    said = short(whole, key).rstrip(".") or "nothing more"
     about: dict[str, Any] = {"endpoint": endpoint, "model": model, "status": status}
     wait = retry_after(answer.headers)
     if status in (402, 429) and (status == 402 or code in _QUOTA_CODES):
@@ -234,7 +246,7 @@ def _from_status(answer: Answer, endpoint: str, model: str, key: SecretStr) -> P
         f"{endpoint}: request refused ({status}): {said}; change what it names or use another model", **about
     )
     refusal.said = said
-    refusal.parameter = _short(str(body["param"]), key) if body.get("param") else None
+    refusal.parameter = short(str(body["param"]), key) if body.get("param") else None
     return refusal
 
 
@@ -299,7 +311,7 @@ def _asked_wait(headers: Mapping[str, str]) -> float | None:
         return None
 
 
-def _short(text: str, key: SecretStr) -> str:
+def short(text: str, key: SecretStr) -> str:
     text = " ".join(_masked(text[:_LOOKED_AT_CHARACTERS], key.get_secret_value()).split())
     return text if len(text) <= _MESSAGE_CHARACTERS else text[:_MESSAGE_CHARACTERS] + " …"
 

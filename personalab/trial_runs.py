@@ -25,6 +25,7 @@ from pydantic import Field
 
 from personalab.config import load_settings
 from personalab.credentials import hide, known_credentials
+from personalab.dry import DRY, DRY_TRIAL
 from personalab.errors import ConfigError, KernelError
 from personalab.files import write_whole
 from personalab.meters import TRIAL, known_total, read_meters
@@ -47,6 +48,7 @@ class Task(Record):
 
     `sweep` is where the sweep's results lie, `folder` where this trial's do. `timeout` is in seconds, for all its cells.
     `environment` is set in its kernel.
+    With `batch` its pools send their requests through the provider's batch endpoint. `dry` is the scratch folder of a dry run.
     """
 
     trial: Trial
@@ -56,6 +58,8 @@ class Task(Record):
     timeout: float | None = None
     engine: str | None = None
     environment: dict[str, str] = Field(default_factory=dict)
+    batch: bool = False
+    dry: Path | None = None
 
 
 def run_trial(task: Task) -> Trial:
@@ -250,8 +254,14 @@ class _Run:
         given = self.task.environment | {
             TRIAL: str(self._attempt.absolute()),
             "PERSONALAB_OUTPUTS": str(load_settings().outputs.absolute()),
+            **({"PERSONALAB_BATCH": "1"} if self.task.batch else {}),
+            **(self._dry_environment(self.task.dry) if self.task.dry else {}),
         }
         return [f"--IPKernelApp.exec_lines=import os; os.environ.update({given!r}); del os", "--log-level=40"]
+
+    def _dry_environment(self, scratch: Path) -> dict[str, str]:
+        outputs = str(scratch / "outputs")
+        return {DRY: str(scratch), DRY_TRIAL: str(self.task.folder), "PERSONALAB_OUTPUTS": outputs}
 
     def _seconds_left(self, cell: Any) -> float | None:
         if self.task.timeout is None or self._began is None:

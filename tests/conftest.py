@@ -24,6 +24,7 @@ VARIABLES = (
     "MAX_CONCURRENT",
     "REQUESTS_PER_MINUTE",
     "TOKENS_PER_MINUTE",
+    "PERSONALAB_BATCH",
     "PERSONALAB_OUTPUTS",
 )
 PORTRAITS = Path(__file__).parents[1] / "data" / "portraits"

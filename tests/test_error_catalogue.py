@@ -170,6 +170,7 @@ CASES = [
     Case("not found: model", PERSONA, 3, server=Faults(models=("other",))),
     Case("not found (404", PERSONA, 3, server=answering(404, {"detail": "Not Found"})),
     Case("no quota left", PERSONA, 3, server=Faults(no_quota=True)),
+    Case("no batches at all", (*PERSONA, "--batch"), 3, server=Faults(no_batches=True)),
     Case("takes no images", PERSONA, 1, server=Faults(no_images=True)),
     Case("request refused (413)", PERSONA, 1, server=answering(413, {"error": {"message": "too large"}})),
     Case("try a stronger model", DESCRIBED, 1, server=Faults(wrong_shape=1.0)),

@@ -34,6 +34,7 @@ LAYERS = [
         "cluster_places",
         "place_book",
     ],
+    ["dry"],
     [
         "agreement",
         "attributes",
@@ -62,6 +63,8 @@ LAYERS = [
         "predictors",
         "connection_problems",
         "stores",
+        "wave_files",
+        "line_files",
     ],
     [
         "replies",
@@ -106,6 +109,8 @@ LAYERS = [
         "lorebooks",
         "lorebook_formats",
     ],
+    ["batch_routes"],
+    ["waves"],
     [
         "trial_frames",
         "trial_runs",
@@ -139,7 +144,7 @@ LAYERS = [
     ["frames"],
     ["charts", "side_by_side", "tables", "persona_frames", "chat_frames"],
     ["widgets", "sweeps", "chat"],
-    ["sweep_reports"],
+    ["sweep_reports", "dry_sweeps"],
     ["commands"],
     ["cli"],
     ["__init__", "__main__"],

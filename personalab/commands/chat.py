@@ -65,7 +65,7 @@ def chat(
     """A talk from the command line: the exit code, as errors have it; a script's talk ends at the first."""
     from personalab.conversations import Conversation
 
-    pool = pool_of(model, None, budget, force=force)
+    pool = pool_of(model, None, budget, force=force, batch=False)
     folder = out or pool.outputs / "chats"
     options: dict[str, Any] = {"context_tokens": context}
     if temperature is not None:

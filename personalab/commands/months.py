@@ -14,6 +14,7 @@ from personalab.commands.options import (
     Budget,
     Concurrent,
     Force,
+    InBatches,
     Instructions,
     Model,
     Personas,
@@ -61,13 +62,14 @@ def calendar(
     ] = None,
     max_concurrent: Concurrent = None,
     budget: Budget = None,
+    batch: InBatches = False,
     force: Force = False,
 ) -> int:
     """Calendars from the command line: the exit code, 1 where one failed."""
     from personalab.jobs import find_cards, plan_calendars
     from personalab.planner import Planner
 
-    pool = pool_of(model, max_concurrent, budget, force=force)
+    pool = pool_of(model, max_concurrent, budget, force=force, batch=batch or None)
     planner = Planner(pool, instructions=instructions, country=holidays)
     planner = varied(planner, temperatures=temperature, prompts=prompt)
     folder = out or pool.outputs / "calendars"
@@ -94,13 +96,14 @@ def tweets(
     ] = None,
     max_concurrent: Concurrent = None,
     budget: Budget = None,
+    batch: InBatches = False,
     force: Force = False,
 ) -> int:
     """Tweets from the command line: the exit code, 1 where a file of them failed."""
     from personalab.jobs import calendars_of, find_cards, write_tweets
     from personalab.planner import Planner
 
-    pool = pool_of(model, max_concurrent, budget, force=force)
+    pool = pool_of(model, max_concurrent, budget, force=force, batch=batch or None)
     planner = varied(
         Planner(pool, instructions=instructions),
         temperatures=None if temperature is None else [f"tweet={temperature}"],

@@ -12,9 +12,9 @@ HELP = "Serve the embedded provider to any OpenAI client."
 EPILOG = (
     "It runs until Ctrl-C, on this machine only, and is no language model. Faults by rate (0 to 1): rate_limit, "
     "server_error, reset, broken_json, wrong_shape, cut_off, refusal, empty. Quirks: no_json_schema, no_json_mode, "
-    "no_temperature, no_max_tokens, no_images, no_quota, no_retry_after, quota_headers. Limits: max_concurrent=N, "
+    "no_temperature, no_max_tokens, no_images, no_quota, no_retry_after, quota_headers, no_batches, batch_fails. Limits: max_concurrent=N, "
     "requests_per_minute=N, tokens_per_minute=N, window_seconds=SECONDS, "
-    "retry_after=SECONDS. Others: key=K, models=A,B, seed=N. Example: personalab offline --fault rate_limit=0.2 "
+    "retry_after=SECONDS. Batches: batch_expires=rate, batch_polls=N. Others: key=K, models=A,B, seed=N. Example: personalab offline --fault rate_limit=0.2 "
     "--latency 0.1..0.5"
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -35,11 +36,24 @@ Budget = Annotated[
     list[str] | None,
     typer.Option(help="Stop before more is spent: 5usd, 1000requests or 200000tokens. May be repeated."),
 ]
+InBatches = Annotated[
+    bool,
+    typer.Option(
+        "--batch",
+        help="Send requests through the provider's batch endpoint: cheaper, within a day; start again to wait again.  "
+        "[env: PERSONALAB_BATCH]",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON list instead of the table.")]
 
 
 def pool_of(
-    model: str | None, max_concurrent: int | None, budget: list[str] | None, *, force: bool
+    model: str | None,
+    max_concurrent: int | None,
+    budget: list[str] | None,
+    *,
+    force: bool,
+    batch: bool | None,
 ) -> LLMPool:
     """The pool that options describe; where the embedded provider answers, that is said."""
     from personalab.budgets import parse_budget
@@ -50,10 +64,22 @@ def pool_of(
         max_concurrent=max_concurrent,
         cache="refresh" if force else "use",
         budget=parse_budget(budget or []),
+        batch=batch,
     )
     if pool.offline:
         note_offline()
+    if pool.batch and not sys.stderr.isatty():
+        _log_batches()
     return pool
+
+
+def _log_batches() -> None:
+    """Where no bar is shown, as in a job that runs overnight, a line tells of each batch that is made and that is over."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    log = logging.getLogger("personalab.waves")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
 
 
 def varied(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +16,7 @@ from personalab.commands.options import (
     AsJson,
     Budget,
     Concurrent,
+    InBatches,
     Instructions,
     note,
     pool_of,
@@ -77,6 +79,7 @@ def persona(
     out: Out = None,
     max_concurrent: Concurrent = None,
     budget: Budget = None,
+    batch: InBatches = False,
     force: Anew = False,
     retry_failed: RetryFailed = False,
     as_json: AsJson = False,
@@ -87,7 +90,9 @@ def persona(
     if bool(images) == bool(description):
         raise ConfigError("give one or more images, or --description, and not both")
     everywhere = [value for value in model or [] if "=" not in value]
-    pool = pool_of(everywhere[-1] if everywhere else None, max_concurrent, budget, force=force)
+    pool = pool_of(
+        everywhere[-1] if everywhere else None, max_concurrent, budget, force=force, batch=batch or None
+    )
     pipeline = varied(
         Pipeline(pool, language=language, location=location, instructions=instructions),
         models=[value for value in model or [] if "=" in value],
@@ -99,9 +104,9 @@ def persona(
         rows: Collection[Row] = [asyncio.run(_from_description(pipeline, description, folder))]
         counts, seconds = pool.counts, next(iter(rows)).seconds
     else:
-        batch = pipeline.run_many(images or [], out=folder, force=force, retry_failed=retry_failed)
-        asyncio.run(_all_of(batch))
-        rows, counts, seconds = batch.rows, batch.counts, batch.seconds
+        many = pipeline.run_many(images or [], out=folder, force=force, retry_failed=retry_failed)
+        asyncio.run(_all_of(many))
+        rows, counts, seconds = many.rows, many.counts, many.seconds
     if as_json:
         print_persona_json(rows)
     else:
@@ -121,6 +126,21 @@ async def _all_of(batch: Batch) -> None:
 
 async def _from_description(pipeline: Pipeline, description: str, folder: Path) -> Row:
     from personalab.batches import made_row
+    from personalab.progress import Tally, watch
 
-    run = await pipeline.run(description=description)
+    pool, began = pipeline.pool, time.monotonic()
+    done = 0
+
+    def ended(*_: object) -> None:
+        nonlocal done
+        done += 1
+
+    def tally() -> Tally:
+        return Tally(
+            what="stages", total=len(pipeline.stages), done=done, failed=0, kept=0, in_flight=pool.in_flight, share=done,
+            counts=pool.counts, seconds=time.monotonic() - began, waves=pool.waves,
+        )  # fmt: skip
+
+    async with watch(tally):
+        run = await pipeline.run(description=description, on_stage=ended)
     return await asyncio.to_thread(made_row, run, folder, pipeline.pool)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from personalab.commands.options import InBatches
 from personalab.stores import below
 from personalab.sweep_progress import cells
 from personalab.tables import ROWS_SHOWN, print_table, shorter
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 HELP = "Run a notebook over a grid of parameters, each trial in a kernel of its own; what is done is kept."
 EPILOG = (
     "Trials lie in outputs/sweeps/NAME/TRIAL: executed.ipynb, trial.json, log.txt, recorded values; report.html beside them "
-    "shows all. The same command again goes on where it stopped. Keys come from the environment, never as parameters. "
+    "shows all. The same command again goes on where it stopped. --dry-run runs the notebooks in a scratch copy of the project, the "
+    "embedded provider answers, and what personalab does stays there; what they do by other means is done. Keys come from the environment, never as parameters. "
     "Example: personalab sweep notebooks/03_compare_temperatures.ipynb -g language=English,Español -g replicates=2,3"
 )
 
@@ -69,9 +71,13 @@ def sweep(
             help="Folder or URL for results, such as s3://bucket/sweeps.  [default: outputs/sweeps]"
         ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and run nothing.")] = False,
+    batch: InBatches = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would run and what it would send, and send nothing.")
+    ] = False,
 ) -> int:
     """A sweep from the command line: the exit code, 1 where a trial is not done."""
+    from personalab.dry_sweeps import estimate_sweep
     from personalab.errors import ConfigError
     from personalab.notebooks import read_notebook
     from personalab.sweep_reports import report
@@ -90,11 +96,11 @@ def sweep(
         out=out,
     )
     if dry_run:
-        print(plain(str(plan)))
+        print(plain(str(estimate_sweep(plan, jobs=jobs, timeout=timeout, engine=engine, batch=batch))))
         return 0
     for note in plan.notes:
         print(plain(note), file=sys.stderr)
-    done = run_plan(plan, jobs=jobs, timeout=timeout, engine=engine, scheduler=scheduler)
+    done = run_plan(plan, jobs=jobs, timeout=timeout, engine=engine, scheduler=scheduler, batch=batch)
     _print_trials(done)
     print(plain(f"report: {report(plan.folder)}"))
     return 1 if done.failed else 0

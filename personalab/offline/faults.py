@@ -20,7 +20,7 @@ from personalab.records import Record
 RATES = ("rate_limit", "server_error", "reset", "broken_json", "wrong_shape", "cut_off", "refusal", "empty")
 QUIRKS = (
     "no_json_schema", "no_json_mode", "no_temperature", "no_max_tokens", "no_images", "no_quota",
-    "no_retry_after", "quota_headers",
+    "no_retry_after", "quota_headers", "no_batches", "batch_fails",
 )  # fmt: skip
 
 Rate = Annotated[float, Field(ge=0, le=1)]
@@ -41,6 +41,8 @@ class Faults(Record):
     known; None and () accept any. `max_concurrent`, `requests_per_minute` and `tokens_per_minute` answer 429 beyond
     them, with Retry-After unless `no_retry_after`; what is left is told with every answer if `quota_headers`.
     `window_seconds` is the time over which both rates are counted: 600 a minute in windows of 1 s are ten a second.
+    Of batches `batch_fails` refuses each as a whole, `batch_expires` is the share of requests that are not asked in time,
+    and `batch_polls` is how often one is looked at before it is over. Limits and latency do not hold in them.
     """
 
     rate_limit: Rate = 0.0
@@ -59,6 +61,10 @@ class Faults(Record):
     no_quota: bool = False
     no_retry_after: bool = False
     quota_headers: bool = False
+    no_batches: bool = False
+    batch_fails: bool = False
+    batch_expires: Rate = 0.0
+    batch_polls: int = Field(default=0, ge=0)
     key: str | None = Field(default=None, repr=False)
     models: tuple[str, ...] = ()
     max_concurrent: int | None = Field(default=None, ge=1)

@@ -12,10 +12,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Ledger:
-    """Counts of chat-completions requests at one moment.
+    """Counts of chat-completions requests at one moment, lines of batches included.
 
     `answered` counts those that got a completion, `abandoned` those whose client went away first. `stages` counts by the
-    name of the schema, `none` where there was none. `bodies` holds the last ones if they are recorded.
+    name of the schema, `none` where there was none. `batches` are those made. `bodies` holds the last ones if they are
+    recorded.
     """
 
     received: int = 0
@@ -23,6 +24,7 @@ class Ledger:
     abandoned: int = 0
     in_flight: int = 0
     in_flight_most: int = 0
+    batches: int = 0
     statuses: Mapping[int, int] = field(default_factory=dict)
     stages: Mapping[str, int] = field(default_factory=dict)
     bodies: tuple[Any, ...] = ()
@@ -37,6 +39,7 @@ class LedgerBook:
         self._statuses: Counter[int] = Counter()
         self._stages: Counter[str] = Counter()
         self._received = self._answered = self._abandoned = self._in_flight = self._in_flight_most = 0
+        self._batches = 0
 
     def arrive(self) -> int:
         """A request has come; its number, from 0."""
@@ -51,6 +54,11 @@ class LedgerBook:
         with self._lock:
             self._stages[stage] += 1
             self._bodies.append(body)
+
+    def batch(self) -> None:
+        """A batch was made."""
+        with self._lock:
+            self._batches += 1
 
     def leave(self, status: int | None) -> None:
         """A request is over with a status; None if its connection broke."""
@@ -71,6 +79,7 @@ class LedgerBook:
                 abandoned=self._abandoned,
                 in_flight=self._in_flight,
                 in_flight_most=self._in_flight_most,
+                batches=self._batches,
                 statuses=MappingProxyType(dict(self._statuses)),
                 stages=MappingProxyType(dict(self._stages)),
                 bodies=tuple(self._bodies),

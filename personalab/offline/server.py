@@ -18,9 +18,10 @@ from random import Random
 from typing import Any, Self
 
 import orjson
-from aiohttp import web
+from aiohttp import BodyPartReader, MultipartReader, web
 
 from personalab.errors import ConfigError
+from personalab.offline.batch_desk import FILE_BYTES_MOST, BatchDesk
 from personalab.offline.damage import damaged
 from personalab.offline.door import Door
 from personalab.offline.faults import Faults
@@ -41,6 +42,7 @@ from personalab.offline.wire import (
     written_tokens,
 )
 from personalab.offline.writer import compose
+from personalab.records import JsonObject
 
 HOST = "127.0.0.1"
 BODY_BYTES_MAX = 64 * 1024**2
@@ -160,6 +162,12 @@ def application(faults: Faults, book: LedgerBook) -> web.Application:
     app.router.add_post("/v1/chat/completions", service.chat_completions)
     app.router.add_post("/v1/embeddings", service.embeddings)
     app.router.add_get("/v1/models", service.list_models)
+    app.router.add_post("/v1/files", service.take_file)
+    app.router.add_get("/v1/files/{file}/content", service.file_content)
+    app.router.add_post("/v1/batches", service.make_batch)
+    app.router.add_get("/v1/batches", service.list_batches)
+    app.router.add_get("/v1/batches/{batch}", service.look_at_batch)
+    app.router.add_post("/v1/batches/{batch}/cancel", service.cancel_batch)
     return app
 
 
@@ -200,6 +208,7 @@ class _Service:
         self._faults = faults
         self._book = book
         self._door = Door(faults)
+        self._desk = BatchDesk(faults, book, self._line_answered)
 
     async def list_models(self, request: web.Request) -> web.Response:
         self._door.check_key(request.headers.get("Authorization", ""))
@@ -236,26 +245,88 @@ class _Service:
         told = self._door.enter(asked_tokens(chat))
         written = 0
         try:
-            answer = await self._written(request, chat, count)
+            replicate = request.headers.get(REPLICATE_HEADER, "")
+            answer = await self._written(chat, count, replicate, request)
             written = written_tokens(answer)
         finally:
             self._door.leave(written)
         return await _delivered(request, chat, answer, told)
 
-    async def _written(self, request: web.Request, chat: Chat, count: int) -> Answer:
+    async def take_file(self, request: web.Request) -> web.Response:
+        self._enter_desk(request)
+        fields, name = {"file": b"", "purpose": b""}, ""
+        # Not `request.multipart()`, which allows no more than a single request may have.
+        async for part in MultipartReader(request.headers, request.content):
+            if isinstance(part, BodyPartReader) and part.name in fields:
+                fields[part.name] = bytes(await part.read())
+                name = part.filename or name
+        if len(fields["file"]) > FILE_BYTES_MOST:
+            raise ApiError(413, f"The file is larger than {FILE_BYTES_MOST} bytes.", code="file_too_large")
+        return _json(self._desk.take_file(fields["purpose"].decode(), name, fields["file"]))
+
+    async def file_content(self, request: web.Request) -> web.Response:
+        self._enter_desk(request)
+        content = self._desk.content(request.match_info["file"])
+        return web.Response(body=content, content_type="application/jsonl")
+
+    async def make_batch(self, request: web.Request) -> web.Response:
+        self._enter_desk(request)
+        return _json(self._desk.make(read_json(await request.read())))
+
+    async def list_batches(self, request: web.Request) -> web.Response:
+        self._enter_desk(request)
+        limit = request.query.get("limit", "20")
+        return _json(self._desk.listed(request.query.get("after", ""), int(limit) if limit.isdigit() else 20))
+
+    async def look_at_batch(self, request: web.Request) -> web.Response:
+        self._enter_desk(request)
+        return _json(self._desk.look(request.match_info["batch"]))
+
+    async def cancel_batch(self, request: web.Request) -> web.Response:
+        self._enter_desk(request)
+        return _json(self._desk.cancel(request.match_info["batch"]))
+
+    def _enter_desk(self, request: web.Request) -> None:
+        self._door.check_key(request.headers.get("Authorization", ""))
+        self._desk.check_open()
+
+    async def _line_answered(self, url: str, body: Any, replicate: str) -> tuple[int, JsonObject]:
+        """Status and body for a line of a batch, with the faults that single requests have, but for limits and latency."""
+        count, status = self._book.arrive(), 500
+        try:
+            if url == "/v1/embeddings":
+                self._book.read("embedding", body)
+                data = embedded(body)
+            else:
+                chat = read_chat(body)
+                self._book.read(chat.label, body)
+                self._door.check(chat)
+                answer = await self._written(chat, count, "" if replicate == "0" else replicate)
+                data = completion(chat, answer, _identity(answer))
+            status = 200
+        except ApiError as error:
+            status, data = error.status, error.body()
+        finally:
+            self._book.leave(status)
+        return status, data
+
+    async def _written(
+        self, chat: Chat, count: int, replicate: str, request: web.Request | None = None
+    ) -> Answer:
+        """The answer to a chat; `request` is None for a line of a batch."""
         fault = self._faults.drawn(count)
         random = Random(f"{self._faults.seed} damage {count}")
         if fault == "rate_limit":
             raise self._door.limited("requests", self._faults.retry_after)
-        replicate = request.headers.get(REPLICATE_HEADER, "")
         # Decoding a picture takes tens of milliseconds, during which the others are to be answered.
         text = await asyncio.to_thread(compose, chat, replicate) if chat.images else compose(chat, replicate)
-        await asyncio.sleep(self._faults.seconds(chat.label, count))
-        if fault == "server_error":
+        if request is not None:
+            await asyncio.sleep(self._faults.seconds(chat.label, count))
+        if fault == "reset" and request is not None:
+            raise _reset(request)
+        if fault in ("server_error", "reset"):
             status, message = random.choice(_SERVER_ERRORS)
             raise ApiError(status, message, kind="server_error")
-        if fault == "reset":
-            raise _reset(request)
         answer = Answer(text) if fault is None else damaged(fault, text, random)
         return cut(answer, chat.max_tokens)
 
@@ -263,8 +334,7 @@ class _Service:
 async def _delivered(
     request: web.Request, chat: Chat, answer: Answer, told: dict[str, str]
 ) -> web.StreamResponse:
-    said = answer.text if answer.text is not None else answer.refusal or ""
-    identity = hashlib.sha256(said.encode()).hexdigest()[:24]
+    identity = _identity(answer)
     if not chat.stream:
         return _json(completion(chat, answer, identity), headers=told)
     headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
@@ -274,6 +344,11 @@ async def _delivered(
         await response.write(chunk)
     await response.write_eof()
     return response
+
+
+def _identity(answer: Answer) -> str:
+    said = answer.text if answer.text is not None else answer.refusal or ""
+    return hashlib.sha256(said.encode()).hexdigest()[:24]
 
 
 def _reset(request: web.Request) -> ConnectionResetError:
