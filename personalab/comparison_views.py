@@ -34,7 +34,7 @@ _STYLE = """<style>
 _LEGEND = (
     "The dot is the mean difference over the images, the line its interval, the upright stroke no difference. An interval that "
     "does not touch the stroke speaks for a difference. p is how often chance alone, flipping each image's two values, "
-    "would give a difference as large; corrected, because several comparisons are made."
+    "would give a difference as large"
 )
 
 _SHARE_MAX = 10.0
@@ -249,8 +249,11 @@ def _bars(found: Compared) -> str:
         f"<td>{_p(row.p_adj)}</td></tr>"
         for row in rows
     )
-    head = "<tr><th></th><th></th><th>difference</th><th>interval</th><th>p, corrected</th></tr>"
-    return f'<table>{head}{drawn}</table><div class="dim">{escape(_LEGEND)}</div>'
+    several = max(row.n_contrasts for row in rows) > 1
+    p = "p, corrected" if several else "p"
+    legend = f"{_LEGEND}; corrected, because several comparisons are made." if several else f"{_LEGEND}."
+    head = f"<tr><th></th><th></th><th>difference</th><th>interval</th><th>{p}</th></tr>"
+    return f'<table>{head}{drawn}</table><div class="dim">{escape(legend)}</div>'
 
 
 def _bar(row: Any, place: Any, alpha: float) -> str:

@@ -374,6 +374,9 @@ def test_the_page_is_whole() -> None:
     for tag in ("div", "table", "tr", "td", "details", "li", "ul", "svg"):
         assert len(re.findall(rf"<{tag}[ >]", html)) == html.count(f"</{tag}>"), tag
     assert repr(found) == str(found)
+    assert "because several comparisons are made" in html
+    single = compare(scored(TABLE[:, :2], [0.3, 0.7]), by="level", metric="value")
+    assert "corrected" not in single._repr_html_()
 
 
 def test_a_result_says_what_it_was_made_from() -> None:
