@@ -84,7 +84,7 @@ class Board(Generic[AnyPage]):
         self, kind: type[AnyPage], folder: Path | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         assert issubclass(kind, ctypes.Structure)
-        self._clock = clock
+        self.clock = clock
         self._folder = folder
         self._files: list[int] = []
         self._lock: int | None = None
@@ -108,7 +108,7 @@ class Board(Generic[AnyPage]):
         if self._lock is not None:
             fcntl.flock(self._lock, fcntl.LOCK_EX)
         try:
-            now = self._clock()
+            now = self.clock()
             if self._head.changing:  # whoever changed it last died on the way
                 self._begin()
             self._head.changing = True
@@ -118,7 +118,7 @@ class Board(Generic[AnyPage]):
         return now
 
     def __exit__(self, *error: object) -> None:
-        self._head.used = self._clock()
+        self._head.used = self.clock()
         self._head.changing = False
         self._unlock()
 

@@ -193,9 +193,11 @@ class Limits:
 
     @property
     def closed_seconds(self) -> float | None:
-        """Seconds for which nothing goes, as nothing gets through; None while something does."""
-        with self._board as now:
-            return max(0.0, self._known.closed_until - now) if self._known.closures else None
+        """Seconds for which nothing goes, as nothing gets through; None while something does.
+
+        Only read, so that whoever asks needs no lock: a second change beside that of another thread would spoil the page.
+        """
+        return max(0.0, self._known.closed_until - self._board.clock()) if self._known.closures else None
 
     def enter(self, tokens: int, waiting: int = 0) -> Ticket | float:
         """Let a request of so many tokens in, beside which so many wait here; else the seconds until it might be.

@@ -327,6 +327,17 @@ def test_nothing_goes_while_nothing_gets_through() -> None:
     assert limits.closed_seconds is None
 
 
+def test_asking_whether_it_is_closed_changes_nothing() -> None:
+    """Not even in the middle of another thread's change, as whoever asks holds no lock."""
+    board = Board(Known, clock=lambda: 0.0)
+    limits = Limits(3, board)
+    for _ in range(3):
+        limits.refused(gone(limits), refusal(7))
+    with board:
+        assert limits.closed_seconds == 7
+    assert limits.closed_seconds == limits.enter(0) == 7
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="file locks of this kind are POSIX's")
 @pytest.mark.parametrize("processes", [4, 8])
 @pytest.mark.parametrize(
