@@ -91,7 +91,8 @@ class Board(Generic[AnyPage]):
         self.seat = 0
         start = ctypes.sizeof(_Head)
         size = start + ctypes.sizeof(kind)
-        memory = mmap.mmap(-1, size) if folder is None else self._mapped(folder, f"page-{_form(kind)}", size)
+        # Alone it is no anonymous mapping: a fork's child would share that with its parent, without a lock.
+        memory = bytearray(size) if folder is None else self._mapped(folder, f"page-{_form(kind)}", size)
         self._head = _Head.from_buffer(memory)
         self.page: AnyPage = kind.from_buffer(memory, start)
         if folder is None:

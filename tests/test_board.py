@@ -175,3 +175,16 @@ def test_a_forks_child_has_a_seat_of_its_own(tmp_path: Path) -> None:
         os._exit(mine.seat)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
     assert Board(Tally, tmp_path).seat == 1
+
+
+def test_a_forks_child_takes_nothing_from_memory_of_its_parents() -> None:
+    """A page that nobody shares is two pages from the fork on."""
+    mine = Board(Tally)
+    with mine:
+        mine.page.counts[0] = 3
+    child = os.fork()
+    if not child:
+        mine.begin_again()
+        os._exit(int(mine.page.counts[0]))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert mine.page.counts[0] == 3
