@@ -85,17 +85,18 @@ class Board(Generic[AnyPage]):
     ) -> None:
         assert issubclass(kind, ctypes.Structure)
         self.clock = clock
-        self._folder = folder
+        # With the seats, as those that are taken beside a page of another form are free beside this one.
+        self._folder = folder / _form(kind) if folder is not None else None
         self._files: list[int] = []
         self._lock: int | None = None
         self.seat = 0
         start = ctypes.sizeof(_Head)
         size = start + ctypes.sizeof(kind)
         # Alone it is no anonymous mapping: a fork's child would share that with its parent, without a lock.
-        memory = bytearray(size) if folder is None else self._mapped(folder, f"page-{_form(kind)}", size)
+        memory = bytearray(size) if self._folder is None else self._mapped(self._folder, size)
         self._head = _Head.from_buffer(memory)
         self.page: AnyPage = kind.from_buffer(memory, start)
-        if folder is None:
+        if self._folder is None:
             self._begin()
         else:
             self._sit()
@@ -160,9 +161,9 @@ class Board(Generic[AnyPage]):
         else:
             self._let_go()
 
-    def _mapped(self, folder: Path, name: str, size: int) -> mmap.mmap:
+    def _mapped(self, folder: Path, size: int) -> mmap.mmap:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        file = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o600)
+        file = os.open(folder / "page", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
             if (there := os.fstat(file).st_size) < size:

@@ -143,7 +143,7 @@ def test_what_nobody_uses_is_forgotten(tmp_path: Path, later: float, learnt: int
 
 
 def test_another_form_is_another_page(tmp_path: Path) -> None:
-    """A version whose page has other fields does not read this one's."""
+    """A version whose page has other fields does not read this one's, and finds its own seats beside it."""
 
     @laid_out
     class Wider(ctypes.Structure):
@@ -151,9 +151,10 @@ def test_another_form_is_another_page(tmp_path: Path) -> None:
         counts: Annotated[list[float], boards.SEATS]
         begin, clear = Tally.begin, Tally.clear
 
-    Board(Tally, tmp_path)
-    Board(Wider, tmp_path)
-    assert len(list(tmp_path.glob("page-*"))) == 2
+    held = [Board(Tally, tmp_path), Board(Tally, tmp_path)]
+    assert [board.seat for board in held] == [0, 1]
+    assert Board(Wider, tmp_path).seat == 0
+    assert len(list(tmp_path.glob("*/page"))) == 2
 
 
 def test_all_seats_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
