@@ -15,6 +15,7 @@ import platform
 import time
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Generic, Protocol, TypeVar, get_args, get_origin, get_type_hints
 
@@ -125,14 +126,18 @@ class Board(Generic[AnyPage]):
         self._unlock()
 
     def look(self, now: float, every: float) -> None:
-        """Clear the seats of the dead, if nobody did within the last `every` seconds; inside of a change."""
+        """Clear the seats of the dead, if nobody did within the last `every` seconds; inside of a change.
+
+        A seat of which that cannot be told is left as it is: no file may be opened any more, or somebody cleared the folder.
+        """
         if self._folder is None or self._head.looked <= now < self._head.looked + every:
             return
         self._head.looked = now
         for seat in range(self._head.seats):
-            if seat != self.seat and (file := self._taken(seat)) is not None:
-                os.close(file)
-                self.page.clear(seat)
+            with suppress(OSError):
+                if seat != self.seat and (file := self._taken(seat, os.O_RDWR)) is not None:
+                    os.close(file)
+                    self.page.clear(seat)
 
     def begin_again(self) -> None:
         """In a fork's child: another seat, as the one it was born with is its parent's."""
@@ -197,10 +202,10 @@ class Board(Generic[AnyPage]):
         self._head.begun = True
         self.page.begin()
 
-    def _taken(self, seat: int) -> int | None:
+    def _taken(self, seat: int, how: int = os.O_RDWR | os.O_CREAT) -> int | None:
         """The lock of a seat, as an open file, if nobody has it."""
         assert self._folder is not None
-        file = os.open(self._folder / f"{seat:04}", os.O_RDWR | os.O_CREAT, 0o600)
+        file = os.open(self._folder / f"{seat:04}", how, 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -121,6 +122,21 @@ def test_the_living_are_left_alone(tmp_path: Path) -> None:
     with first as now:
         first.look(now, every=0.0)
     assert second.page.counts[1] == 5
+
+
+def test_who_cleared_the_folder_takes_nobodys_seat(tmp_path: Path) -> None:
+    """Those who are there go on with the page that they have; whose seat has no file any more is not taken for dead."""
+    first, second = Board(Tally, tmp_path), Board(Tally, tmp_path)
+    with second:
+        second.page.counts[1] = 5
+    for remove in (
+        lambda: [path.unlink() for path in tmp_path.glob("*/0*")],
+        lambda: shutil.rmtree(tmp_path),
+    ):
+        remove()
+        with first as now:
+            first.look(now, every=0.0)
+        assert second.page.counts[1] == 5
 
 
 @pytest.mark.parametrize(("later", "learnt"), [(60, 100), (121, 7), (-60, 7)])
