@@ -195,7 +195,12 @@ class Board(Generic[AnyPage]):
                     os.close(file)
             self._head.seats = 1 + max([self.seat, *(seat for seat in there if seat not in empty)])
             old = not 0 <= now - self._head.used <= _KEPT_SECONDS
-            if not self._head.begun or (old and len(empty) == len(there)):
+            if old and len(empty) == len(there):
+                # All of it: after a power cut nobody knows which parts of the file are from when.
+                assert isinstance(self.page, ctypes.Structure)
+                ctypes.memset(ctypes.addressof(self.page), 0, ctypes.sizeof(self.page))
+                self._head.begun = False
+            if not self._head.begun:
                 self._begin()
 
     def _begin(self) -> None:

@@ -158,6 +158,17 @@ def test_what_nobody_uses_is_forgotten(tmp_path: Path, later: float, learnt: int
     assert Board(Tally, tmp_path, clock).page.learnt == learnt
 
 
+def test_nothing_of_an_old_page_counts(tmp_path: Path) -> None:
+    """Also not what stands where nobody should have sat: the disk need not have kept the page as it was at any one time."""
+    clock = Clock()
+    first = Board(Tally, tmp_path, clock)
+    with first:
+        first.page.counts[200] = 3
+    first.close()
+    clock.now = 5
+    assert Board(Tally, tmp_path, clock).page.counts[200] == 0
+
+
 def test_another_form_is_another_page(tmp_path: Path) -> None:
     """A version whose page has other fields does not read this one's, and finds its own seats beside it."""
 
