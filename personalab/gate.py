@@ -133,8 +133,7 @@ class Gate:
 
     def _go(self, ticket: Ticket) -> None:
         with self._lock:
-            ticket.limits.go(ticket)
-            if ticket.limits.one_by_one:
+            if ticket.limits.go(ticket):
                 self._admit()
 
     def _leave(self, end: Callable[[], None]) -> None:

@@ -225,16 +225,17 @@ class Limits:
                 self._call(now, mine=False)
             return ticket
 
-    def go(self, ticket: Ticket) -> None:
-        """It is sent."""
+    def go(self, ticket: Ticket) -> bool:
+        """It is sent; whether others have waited for that, so that somebody has to look again."""
         with self._board as now:
             ticket.gone, ticket.at = True, now
             self._window.move(ticket.entered, now)
             self._turns.go(self._seat)
             ticket.beside = self._turns.gone
             self._pace.go(self._owed, ticket.tokens, now - ticket.entered, now)
-            if ticket.number == self._known.trial:
+            if trial := ticket.number == self._known.trial:
                 self._known.trial_at = now
+            return trial or self.one_by_one
 
     def refused(self, ticket: Ticket, error: RateLimited) -> None:
         """It met a rate limit."""
