@@ -190,6 +190,34 @@ def test_a_pool_goes_on_in_a_forks_child() -> None:
         assert server.ledger.in_flight_most == 2
 
 
+# Arguments: base URL. A child asks what a thread of its parent is asking.
+FORKED_MEANWHILE = """
+import asyncio, os, signal, sys, threading
+from personalab import LLMPool
+from personalab.records import Message, Request
+
+pool = LLMPool(api_base=sys.argv[1], model="m", cache="off")
+ask = lambda: asyncio.run(pool.send(Request(stage="x", messages=(Message(role="user", text="who?"),))))
+thread = threading.Thread(target=ask)
+thread.start()
+while not pool.in_flight:
+    pass
+child = os.fork()
+if not child:
+    signal.alarm(20)
+    os._exit(0 if ask().text else 1)
+thread.join()
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_forks_child_does_not_wait_for_its_parents_threads() -> None:
+    """What these have under way is theirs, and is told to nobody in the child."""
+    with server_with(latency="0.5") as server:
+        subprocess.run([sys.executable, "-c", FORKED_MEANWHILE, server.base_url], check=True, timeout=90)
+        assert server.ledger.answered == 2
+
+
 async def test_places_are_waited_for_with_a_thousand_files_open(tmp_path: Path) -> None:
     """Files of a process are numbered; what waits for a place takes high numbers as well."""
     import resource
