@@ -13,6 +13,7 @@ import mmap
 import os
 import platform
 import time
+import warnings
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
@@ -29,6 +30,11 @@ SEATS = 256
 _KEPT_SECONDS = 120.0
 """A page that nobody used for longer begins anew; the longest windows and debts are over by then."""
 _KINDS: dict[object, type] = {float: ctypes.c_double, int: ctypes.c_int64, bool: ctypes.c_bool}
+
+
+class NotShared(UserWarning):
+    """Limits hold for this process only, not for all of this machine."""
+
 
 Struct = TypeVar("Struct", bound=ctypes.Structure)
 
@@ -84,19 +90,14 @@ class Board(Generic[AnyPage]):
     def __init__(
         self, kind: type[AnyPage], folder: Path | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        assert issubclass(kind, ctypes.Structure)
         self.clock = clock
         # With the seats, as those that are taken beside a page of another form are free beside this one.
         self._folder = folder / _form(kind) if folder is not None else None
         self._files: list[int] = []
         self._lock: int | None = None
         self.seat = 0
-        start = ctypes.sizeof(_Head)
-        size = start + ctypes.sizeof(kind)
-        # Alone it is no anonymous mapping: a fork's child would share that with its parent, without a lock.
-        memory = bytearray(size) if self._folder is None else self._mapped(self._folder, size)
-        self._head = _Head.from_buffer(memory)
-        self.page: AnyPage = kind.from_buffer(memory, start)
+        self._kind = kind
+        self._map()
         if self._folder is None:
             self._begin()
         else:
@@ -140,12 +141,19 @@ class Board(Generic[AnyPage]):
                     self.page.clear(seat)
 
     def begin_again(self) -> None:
-        """In a fork's child: another seat, as the one it was born with is its parent's."""
+        """In a fork's child: another seat, as the one it was born with is its parent's; without one, a page of its own."""
         if self._folder is None:
             self.page.clear(self.seat)
             return
         self._let_go()
-        self._sit()
+        try:
+            self._sit()
+        except OSError as error:
+            self._let_go()
+            self._folder, self.seat = None, 0
+            self._map()
+            self._begin()
+            warnings.warn(f"limits hold for this process only: {error}", NotShared, stacklevel=2)
 
     def close(self) -> None:
         """Give the seat back."""
@@ -165,6 +173,15 @@ class Board(Generic[AnyPage]):
             self.close()
         else:
             self._let_go()
+
+    def _map(self) -> None:
+        assert issubclass(self._kind, ctypes.Structure)
+        start = ctypes.sizeof(_Head)
+        size = start + ctypes.sizeof(self._kind)
+        # Alone it is no anonymous mapping: a fork's child would share that with its parent, without a lock.
+        memory = bytearray(size) if self._folder is None else self._mapped(self._folder, size)
+        self._head = _Head.from_buffer(memory)
+        self.page: AnyPage = self._kind.from_buffer(memory, start)
 
     def _mapped(self, folder: Path, size: int) -> mmap.mmap:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)

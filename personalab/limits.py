@@ -135,13 +135,13 @@ class Limits:
         self._board = board or Board(Known)
         self._pace = pace or Pace()
         self._caller: Caller | None = None
+        self._sit()
+
+    def _sit(self) -> None:
         known = self._known = self._board.page
         # A structure inside of another is an object made anew each time that it is asked for.
         self._turns, self._width, self._window = known.turns, known.width, known.window
         self._quotas, self._owed = known.quotas, known.owed
-        self._sit()
-
-    def _sit(self) -> None:
         with self._board:
             self._seat = self._turns.sit(self._board.seat, self.limit)
             self._seat.port = self._caller.number if self._caller else 0

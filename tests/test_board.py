@@ -216,3 +216,20 @@ def test_a_forks_child_takes_nothing_from_memory_of_its_parents() -> None:
         os._exit(int(mine.page.counts[0]))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert mine.page.counts[0] == 3
+
+
+def test_a_forks_child_without_a_seat_goes_on_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says so, and takes neither its parent's seat nor what its parent has in flight."""
+    mine = Board(Tally, tmp_path)
+    with mine:
+        mine.page.counts[0] = 3
+    monkeypatch.setattr(boards, "SEATS", 1)
+    child = os.fork()
+    if not child:
+        with pytest.warns(boards.NotShared, match="all 1 seats"):
+            mine.begin_again()
+        alone = not mine.shared and mine.page.counts[0] == 0
+        mine.close()
+        os._exit(alone)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+    assert mine.page.counts[0] == 3
