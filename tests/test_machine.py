@@ -137,6 +137,20 @@ def test_eight_processes_pay_once_though_two_are_killed(tmp_path: Path) -> None:
         assert 200 <= server.ledger.received <= 220
 
 
+async def test_paid_once_by_whatever_path(tmp_path: Path) -> None:
+    """Two pools of one process whose cache is the same folder, once by a link."""
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "cache")
+    with server_with(latency="0.2") as server:
+        pools = [
+            LLMPool(api_base=server.base_url, model="m", cache_dir=tmp_path / name)
+            for name in ("cache", "link")
+        ]
+        request = Request(stage="x", messages=(Message(role="user", text="who?"),))
+        await asyncio.gather(*(pool.send(request) for pool in pools))
+        assert server.ledger.received == 1
+
+
 def test_killed_and_started_again(tmp_path: Path) -> None:
     """Killed at half of 360 calls: at most 20 are paid again."""
     with server_with() as server:
