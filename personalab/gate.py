@@ -162,7 +162,7 @@ class Gate:
         try:
             turn.loop.call_soon_threadsafe(turn.tell)
         except RuntimeError:  # that loop has ended, and who waited with it
-            turn.gone = True
+            turn.gone, turn.given = True, None  # or it would be ended again when that task is collected
             ticket.limits.ended(ticket)
         return True
 

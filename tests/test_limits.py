@@ -344,6 +344,27 @@ async def test_a_trial_that_is_not_refused_lets_others_in_before_its_answer() ->
         await asyncio.gather(ask(), ask())
 
 
+def test_a_loop_that_was_closed_gives_a_place_back_once() -> None:
+    """Who waited in it may be collected only after the place was passed on."""
+    limits = Limits(1)
+    gate, loop = Gate((limits,)), asyncio.new_event_loop()
+
+    async def ask() -> None:
+        async with gate.slot():
+            pass
+
+    async def asked() -> None:
+        async with gate.slot():
+            waiting.append(loop.create_task(ask()))
+            await asyncio.to_thread(loop.run_until_complete, asyncio.sleep(0))
+            loop.close()
+
+    waiting: list[asyncio.Task[None]] = []
+    asyncio.run(asked())
+    waiting.pop().get_coro().close()  # type: ignore[union-attr]
+    assert limits.load == 0
+
+
 def test_asking_whether_it_is_closed_changes_nothing() -> None:
     """Not even in the middle of another thread's change, as whoever asks holds no lock."""
     board = Board(Known, clock=lambda: 0.0)
