@@ -13,8 +13,10 @@ import mmap
 import os
 import platform
 import time
+import warnings
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Generic, Protocol, TypeVar, get_args, get_origin, get_type_hints
 
@@ -28,6 +30,11 @@ SEATS = 256
 _KEPT_SECONDS = 120.0
 """A page that nobody used for longer begins anew; the longest windows and debts are over by then."""
 _KINDS: dict[object, type] = {float: ctypes.c_double, int: ctypes.c_int64, bool: ctypes.c_bool}
+
+
+class NotShared(UserWarning):
+    """Limits hold for this process only, not for all of this machine."""
+
 
 Struct = TypeVar("Struct", bound=ctypes.Structure)
 
@@ -83,18 +90,15 @@ class Board(Generic[AnyPage]):
     def __init__(
         self, kind: type[AnyPage], folder: Path | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        assert issubclass(kind, ctypes.Structure)
-        self._clock = clock
-        self._folder = folder
+        self.clock = clock
+        # With the seats, as those that are taken beside a page of another form are free beside this one.
+        self._folder = folder / _form(kind) if folder is not None else None
         self._files: list[int] = []
         self._lock: int | None = None
         self.seat = 0
-        start = ctypes.sizeof(_Head)
-        size = start + ctypes.sizeof(kind)
-        memory = mmap.mmap(-1, size) if folder is None else self._mapped(folder, f"page-{_form(kind)}", size)
-        self._head = _Head.from_buffer(memory)
-        self.page: AnyPage = kind.from_buffer(memory, start)
-        if folder is None:
+        self._kind = kind
+        self._map()
+        if self._folder is None:
             self._begin()
         else:
             self._sit()
@@ -108,7 +112,7 @@ class Board(Generic[AnyPage]):
         if self._lock is not None:
             fcntl.flock(self._lock, fcntl.LOCK_EX)
         try:
-            now = self._clock()
+            now = self.clock()
             if self._head.changing:  # whoever changed it last died on the way
                 self._begin()
             self._head.changing = True
@@ -118,27 +122,38 @@ class Board(Generic[AnyPage]):
         return now
 
     def __exit__(self, *error: object) -> None:
-        self._head.used = self._clock()
+        self._head.used = self.clock()
         self._head.changing = False
         self._unlock()
 
     def look(self, now: float, every: float) -> None:
-        """Clear the seats of the dead, if nobody did within the last `every` seconds; inside of a change."""
+        """Clear the seats of the dead, if nobody did within the last `every` seconds; inside of a change.
+
+        A seat of which that cannot be told is left as it is: no file may be opened any more, or somebody cleared the folder.
+        """
         if self._folder is None or self._head.looked <= now < self._head.looked + every:
             return
         self._head.looked = now
         for seat in range(self._head.seats):
-            if seat != self.seat and (file := self._taken(seat)) is not None:
-                os.close(file)
-                self.page.clear(seat)
+            with suppress(OSError):
+                if seat != self.seat and (file := self._taken(seat, os.O_RDWR)) is not None:
+                    os.close(file)
+                    self.page.clear(seat)
 
     def begin_again(self) -> None:
-        """In a fork's child: another seat, as the one it was born with is its parent's."""
+        """In a fork's child: another seat, as the one it was born with is its parent's; without one, a page of its own."""
         if self._folder is None:
             self.page.clear(self.seat)
             return
         self._let_go()
-        self._sit()
+        try:
+            self._sit()
+        except OSError as error:
+            self._let_go()
+            self._folder, self.seat = None, 0
+            self._map()
+            self._begin()
+            warnings.warn(f"limits hold for this process only: {error}", NotShared, stacklevel=2)
 
     def close(self) -> None:
         """Give the seat back."""
@@ -159,9 +174,18 @@ class Board(Generic[AnyPage]):
         else:
             self._let_go()
 
-    def _mapped(self, folder: Path, name: str, size: int) -> mmap.mmap:
+    def _map(self) -> None:
+        assert issubclass(self._kind, ctypes.Structure)
+        start = ctypes.sizeof(_Head)
+        size = start + ctypes.sizeof(self._kind)
+        # Alone it is no anonymous mapping: a fork's child would share that with its parent, without a lock.
+        memory = bytearray(size) if self._folder is None else self._mapped(self._folder, size)
+        self._head = _Head.from_buffer(memory)
+        self.page: AnyPage = self._kind.from_buffer(memory, start)
+
+    def _mapped(self, folder: Path, size: int) -> mmap.mmap:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        file = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o600)
+        file = os.open(folder / "page", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
             if (there := os.fstat(file).st_size) < size:
@@ -188,17 +212,22 @@ class Board(Generic[AnyPage]):
                     os.close(file)
             self._head.seats = 1 + max([self.seat, *(seat for seat in there if seat not in empty)])
             old = not 0 <= now - self._head.used <= _KEPT_SECONDS
-            if not self._head.begun or (old and len(empty) == len(there)):
+            if old and len(empty) == len(there):
+                # All of it: after a power cut nobody knows which parts of the file are from when.
+                assert isinstance(self.page, ctypes.Structure)
+                ctypes.memset(ctypes.addressof(self.page), 0, ctypes.sizeof(self.page))
+                self._head.begun = False
+            if not self._head.begun:
                 self._begin()
 
     def _begin(self) -> None:
         self._head.begun = True
         self.page.begin()
 
-    def _taken(self, seat: int) -> int | None:
+    def _taken(self, seat: int, how: int = os.O_RDWR | os.O_CREAT) -> int | None:
         """The lock of a seat, as an open file, if nobody has it."""
         assert self._folder is not None
-        file = os.open(self._folder / f"{seat:04}", os.O_RDWR | os.O_CREAT, 0o600)
+        file = os.open(self._folder / f"{seat:04}", how, 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -112,9 +112,13 @@ class Claims:
 
 
 def claims_in(folder: Path) -> Claims:
-    """The claims of this process in a folder."""
+    """The claims of this process in a folder, by whatever path or link it is reached."""
+    folder = folder.absolute()
     with _registry_lock:
-        return _registry.setdefault(folder.absolute(), Claims(folder.absolute()))
+        if (there := _registry.get(folder)) is None:
+            real = folder.resolve()
+            there = _registry[folder] = _registry.setdefault(real, Claims(real))
+        return there
 
 
 def _offset(key: str) -> int:

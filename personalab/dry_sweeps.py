@@ -145,7 +145,7 @@ def _sum(costs: list[float | None]) -> float | None:
 def _scratch_project(plan: Plan) -> Iterator[tuple[Path, Path]]:
     """A folder in which the notebook finds everything where it is, and writes where nothing is; and the notebook's path in it.
 
-    Along the way from the project's root down to the notebook folders are made, with links to what is in them. Results
+    Along the way from the project's root down to the notebook and to results folders are made, with links to what is in them. Results
     are copied, as they decide what is made again; the cache is looked up by a link that is not written.
     """
     outputs = load_settings().outputs.absolute()
@@ -166,12 +166,15 @@ def _scratch_project(plan: Plan) -> Iterator[tuple[Path, Path]]:
 
 def _fill(scratch: Path, root: Path, folder: Path, outputs: Path) -> None:
     project = scratch / _PROJECT
-    way = [each for each in (folder, *folder.parents) if each.is_relative_to(root)]
+    # To results too, as what is made in a folder that is a link is made where the link leads.
+    way = {each for each in (folder, *folder.parents, *outputs.parents) if each.is_relative_to(root)} - {
+        outputs
+    }
     for here in way:
         there = project / here.relative_to(root)
         there.mkdir(parents=True, exist_ok=True)
-        for entry in here.iterdir():
-            if entry in (*way, outputs):
+        for entry in here.iterdir() if here.is_dir() else ():
+            if entry in way or entry == outputs:
                 continue
             # Files beside the notebook are copied, so that writing over one spares the original.
             if here == folder and entry.is_file() and not entry.name.startswith("."):

@@ -16,7 +16,7 @@ from typing import Literal
 
 from personalab import config
 from personalab.batch_routes import BatchRoutes
-from personalab.board import Board, can_share, folder_of
+from personalab.board import Board, NotShared, can_share, folder_of
 from personalab.clients import load_client
 from personalab.cluster_places import ClusterPlaces, cluster_places
 from personalab.config import OFFLINE_MODEL, OPENAI_URL, Address, BatchSettings
@@ -50,10 +50,6 @@ class Journey:
 
 class NotApplied(UserWarning):
     """A model does not take a sampling parameter that was asked for."""
-
-
-class NotShared(UserWarning):
-    """Limits hold for this process only, not for all of this machine."""
 
 
 GateScope = Literal["machine", "process"]
@@ -260,7 +256,7 @@ class Endpoint:
         if can_share():
             try:
                 return Board(Known, folder_of(self.provider, self._secret))
-            except OSError as error:
+            except (OSError, RuntimeError) as error:  # RuntimeError: a user without a home folder
                 why = str(error)
         warnings.warn(f"limits hold for this process only: {why}", NotShared, stacklevel=6)
         return None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
+import weakref
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from personalab.errors import PersonalabError
 
@@ -20,6 +22,11 @@ class Flights(Generic[Result]):
     """
 
     def __init__(self) -> None:
+        self.begin()
+        _all.add(self)
+
+    def begin(self) -> None:
+        """Nothing is under way."""
         self._lock = threading.Lock()
         self._under_way: dict[str, Future[Result]] = {}
 
@@ -60,4 +67,17 @@ class Flights(Generic[Result]):
     def _land(self, key: str) -> None:
         # Before the result is told, so that whoever is woken and asks again finds the way free.
         with self._lock:
-            del self._under_way[key]
+            self._under_way.pop(key, None)  # in a fork's child it is there no more
+
+
+_all: weakref.WeakSet[Flights[Any]] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    # What a parent's threads were doing comes to no end in its child.
+    for flights in list(_all):
+        flights.begin()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

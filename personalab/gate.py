@@ -133,8 +133,7 @@ class Gate:
 
     def _go(self, ticket: Ticket) -> None:
         with self._lock:
-            ticket.limits.go(ticket)
-            if ticket.limits.one_by_one:
+            if ticket.limits.go(ticket):
                 self._admit()
 
     def _leave(self, end: Callable[[], None]) -> None:
@@ -163,7 +162,7 @@ class Gate:
         try:
             turn.loop.call_soon_threadsafe(turn.tell)
         except RuntimeError:  # that loop has ended, and who waited with it
-            turn.gone = True
+            turn.gone, turn.given = True, None  # or it would be ended again when that task is collected
             ticket.limits.ended(ticket)
         return True
 

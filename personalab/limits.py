@@ -135,13 +135,13 @@ class Limits:
         self._board = board or Board(Known)
         self._pace = pace or Pace()
         self._caller: Caller | None = None
+        self._sit()
+
+    def _sit(self) -> None:
         known = self._known = self._board.page
         # A structure inside of another is an object made anew each time that it is asked for.
         self._turns, self._width, self._window = known.turns, known.width, known.window
         self._quotas, self._owed = known.quotas, known.owed
-        self._sit()
-
-    def _sit(self) -> None:
         with self._board:
             self._seat = self._turns.sit(self._board.seat, self.limit)
             self._seat.port = self._caller.number if self._caller else 0
@@ -193,9 +193,11 @@ class Limits:
 
     @property
     def closed_seconds(self) -> float | None:
-        """Seconds for which nothing goes, as nothing gets through; None while something does."""
-        with self._board as now:
-            return max(0.0, self._known.closed_until - now) if self._known.closures else None
+        """Seconds for which nothing goes, as nothing gets through; None while something does.
+
+        Only read, so that whoever asks needs no lock: a second change beside that of another thread would spoil the page.
+        """
+        return max(0.0, self._known.closed_until - self._board.clock()) if self._known.closures else None
 
     def enter(self, tokens: int, waiting: int = 0) -> Ticket | float:
         """Let a request of so many tokens in, beside which so many wait here; else the seconds until it might be.
@@ -223,16 +225,17 @@ class Limits:
                 self._call(now, mine=False)
             return ticket
 
-    def go(self, ticket: Ticket) -> None:
-        """It is sent."""
+    def go(self, ticket: Ticket) -> bool:
+        """It is sent; whether others have waited for that, so that somebody has to look again."""
         with self._board as now:
             ticket.gone, ticket.at = True, now
             self._window.move(ticket.entered, now)
             self._turns.go(self._seat)
             ticket.beside = self._turns.gone
             self._pace.go(self._owed, ticket.tokens, now - ticket.entered, now)
-            if ticket.number == self._known.trial:
+            if trial := ticket.number == self._known.trial:
                 self._known.trial_at = now
+            return trial or self.one_by_one
 
     def refused(self, ticket: Ticket, error: RateLimited) -> None:
         """It met a rate limit."""

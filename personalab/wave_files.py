@@ -9,7 +9,6 @@ So whoever starts again, after whatever end, finds what was paid for.
 from __future__ import annotations
 
 import json
-import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -43,7 +42,7 @@ class WaveFiles:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._lock = threading.Lock()
+        # Replaced as a whole and never changed, so that threads need no lock, which a fork could copy while it is held.
         self._known: dict[str, tuple[str, frozenset[str]]] = {}
 
     def save(self, wave: Wave) -> None:
@@ -67,15 +66,15 @@ class WaveFiles:
 
     def having(self, line: str, endpoint: str) -> str | None:
         """The wave that a line is in, at an endpoint; None if it is in none that is under way."""
-        with self._lock:
-            there = {path.stem for path in self.folder.glob("*.json")}
-            self._known = {name: known for name, known in self._known.items() if name in there}
-            for name in there - self._known.keys():
-                if wave := self.load(name):
-                    self._known[name] = wave.endpoint, frozenset(wave.lines)
-            for name, (where, lines) in self._known.items():
-                if where == endpoint and line in lines:
-                    return name
+        there = {path.stem for path in self.folder.glob("*.json")}
+        waves = {name: wave for name, wave in self._known.items() if name in there}
+        for name in there - waves.keys():
+            if wave := self.load(name):
+                waves[name] = wave.endpoint, frozenset(wave.lines)
+        self._known = waves
+        for name, (where, lines) in waves.items():
+            if where == endpoint and line in lines:
+                return name
         return None
 
     def keep(self, line: str, reply: str) -> None:

@@ -465,6 +465,31 @@ def test_what_nobody_asks_for_is_kept(tmp_path: Path) -> None:
     assert left(tmp_path) == []
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_waves_are_found_in_a_forks_child(tmp_path: Path) -> None:
+    """Also if a thread of its parent was looking for one in that moment."""
+    files, over = WaveFiles(tmp_path), threading.Event()
+    line = f"{'0' * 40}-0-0"
+    files.save(Wave(id="ab" * 16, endpoint="here", url="/v1/embeddings", model="m", file="f", ordered=0, lines=(line,)))  # fmt: skip
+
+    def look() -> None:
+        while not over.is_set():
+            files.having(line, "here")
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        for _ in range(5):
+            child = os.fork()
+            if not child:
+                signal.alarm(5)
+                os._exit(0 if files.having(line, "here") == "ab" * 16 else 1)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    finally:
+        over.set()
+        looking.join()
+
+
 @pytest.mark.slow
 def test_two_processes_at_once(tmp_path: Path) -> None:
     """Both get everything; each request is in one batch of one of them. One is killed, and the other goes on with its own."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -123,6 +124,21 @@ def test_the_living_are_left_alone(tmp_path: Path) -> None:
     assert second.page.counts[1] == 5
 
 
+def test_who_cleared_the_folder_takes_nobodys_seat(tmp_path: Path) -> None:
+    """Those who are there go on with the page that they have; whose seat has no file any more is not taken for dead."""
+    first, second = Board(Tally, tmp_path), Board(Tally, tmp_path)
+    with second:
+        second.page.counts[1] = 5
+    for remove in (
+        lambda: [path.unlink() for path in tmp_path.glob("*/0*")],
+        lambda: shutil.rmtree(tmp_path),
+    ):
+        remove()
+        with first as now:
+            first.look(now, every=0.0)
+        assert second.page.counts[1] == 5
+
+
 @pytest.mark.parametrize(("later", "learnt"), [(60, 100), (121, 7), (-60, 7)])
 def test_what_nobody_uses_is_forgotten(tmp_path: Path, later: float, learnt: int) -> None:
     """After two minutes, or when the clock began anew with the machine; never while somebody is there."""
@@ -142,8 +158,19 @@ def test_what_nobody_uses_is_forgotten(tmp_path: Path, later: float, learnt: int
     assert Board(Tally, tmp_path, clock).page.learnt == learnt
 
 
+def test_nothing_of_an_old_page_counts(tmp_path: Path) -> None:
+    """Also not what stands where nobody should have sat: the disk need not have kept the page as it was at any one time."""
+    clock = Clock()
+    first = Board(Tally, tmp_path, clock)
+    with first:
+        first.page.counts[200] = 3
+    first.close()
+    clock.now = 5
+    assert Board(Tally, tmp_path, clock).page.counts[200] == 0
+
+
 def test_another_form_is_another_page(tmp_path: Path) -> None:
-    """A version whose page has other fields does not read this one's."""
+    """A version whose page has other fields does not read this one's, and finds its own seats beside it."""
 
     @laid_out
     class Wider(ctypes.Structure):
@@ -151,9 +178,10 @@ def test_another_form_is_another_page(tmp_path: Path) -> None:
         counts: Annotated[list[float], boards.SEATS]
         begin, clear = Tally.begin, Tally.clear
 
-    Board(Tally, tmp_path)
-    Board(Wider, tmp_path)
-    assert len(list(tmp_path.glob("page-*"))) == 2
+    held = [Board(Tally, tmp_path), Board(Tally, tmp_path)]
+    assert [board.seat for board in held] == [0, 1]
+    assert Board(Wider, tmp_path).seat == 0
+    assert len(list(tmp_path.glob("*/page"))) == 2
 
 
 def test_all_seats_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,3 +203,36 @@ def test_a_forks_child_has_a_seat_of_its_own(tmp_path: Path) -> None:
         os._exit(mine.seat)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
     assert Board(Tally, tmp_path).seat == 1
+
+
+def test_a_forks_child_takes_nothing_from_memory_of_its_parents() -> None:
+    """A page that nobody shares is two pages from the fork on."""
+    mine = Board(Tally)
+    with mine:
+        mine.page.counts[0] = 3
+    child = os.fork()
+    if not child:
+        mine.begin_again()
+        os._exit(int(mine.page.counts[0]))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert mine.page.counts[0] == 3
+
+
+def test_a_forks_child_without_a_seat_goes_on_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says so, and takes neither its parent's seat nor what its parent has in flight."""
+    mine = Board(Tally, tmp_path)
+    with mine:
+        mine.page.counts[0] = 3
+    monkeypatch.setattr(boards, "SEATS", 1)
+    child = os.fork()
+    if not child:
+        alone = False
+        try:
+            with pytest.warns(boards.NotShared, match="all 1 seats"):
+                mine.begin_again()
+            alone = not mine.shared and mine.page.counts[0] == 0
+            mine.close()
+        finally:
+            os._exit(0 if alone else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert mine.page.counts[0] == 3

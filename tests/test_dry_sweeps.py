@@ -85,6 +85,25 @@ def test_what_a_sweep_would_send(tmp_path: Path, project: OfflineServer) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("there", [True, False])
+def test_results_in_a_folder_of_a_folder(
+    tmp_path: Path, project: OfflineServer, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    """They are made in the scratch copy too, whether any are there yet or not."""
+    monkeypatch.setenv("PERSONALAB_OUTPUTS", str(tmp_path / "results" / "first"))
+    if there:
+        write_whole(tmp_path / "results" / "first" / "personas" / "a.txt", b"a")
+    code = "from personalab import Pipeline\nrun = await Pipeline().run(description='a diver')\nrun.save('../results/first/personas')"
+    notebook = write_notebook(tmp_path / "notebooks" / "a.ipynb", "n = 0", code)
+    before = everything(tmp_path)
+    found = estimate_sweep(plan_sweep(notebook, {"n": [1]}))
+    assert [each.error for each in found.trials] == [None]
+    assert {(amount.model, amount.requests) for amount in found.together} == {("m", 7)}
+    assert everything(tmp_path) == before
+    assert (tmp_path / "results").exists() == there
+
+
+@pytest.mark.slow
 def test_a_notebook_that_fails(tmp_path: Path, project: OfflineServer) -> None:
     """What it asked up to then, and why it is only that; writing elsewhere fails, and nothing is written there."""
     elsewhere = tmp_path.parent / f"{tmp_path.name}-elsewhere"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import itertools
 import math
@@ -17,6 +18,7 @@ import pytest
 
 from personalab.board import Board
 from personalab.errors import RateLimited
+from personalab.gate import Gate
 from personalab.limits import Known, Limits, Ticket
 from personalab.pace import Pace
 
@@ -325,6 +327,53 @@ def test_nothing_goes_while_nothing_gets_through() -> None:
     assert 0 < limits.enter(0) < 1
     limits.succeeded(trial, waiting=0)
     assert limits.closed_seconds is None
+
+
+async def test_a_trial_that_is_not_refused_lets_others_in_before_its_answer() -> None:
+    """An answer may take a minute and a refusal does not, so it is not waited for, by who shares nothing either."""
+    limits = Limits(3)
+    for _ in range(3):
+        limits.refused(gone(limits), refusal(0.01))
+    gate, inside = Gate((limits,)), asyncio.Barrier(2)
+
+    async def ask() -> None:
+        async with gate.slot():
+            await inside.wait()
+
+    async with asyncio.timeout(20):
+        await asyncio.gather(ask(), ask())
+
+
+def test_a_loop_that_was_closed_gives_a_place_back_once() -> None:
+    """Who waited in it may be collected only after the place was passed on."""
+    limits = Limits(1)
+    gate, loop = Gate((limits,)), asyncio.new_event_loop()
+
+    async def ask() -> None:
+        async with gate.slot():
+            pass
+
+    async def asked() -> None:
+        async with gate.slot():
+            waiting.append(loop.create_task(ask()))
+            await asyncio.to_thread(loop.run_until_complete, asyncio.sleep(0))
+            loop.close()
+
+    waiting: list[asyncio.Task[None]] = []
+    asyncio.run(asked())
+    waiting.pop().get_coro().close()  # type: ignore[union-attr]
+    assert limits.load == 0
+
+
+def test_asking_whether_it_is_closed_changes_nothing() -> None:
+    """Not even in the middle of another thread's change, as whoever asks holds no lock."""
+    board = Board(Known, clock=lambda: 0.0)
+    limits = Limits(3, board)
+    for _ in range(3):
+        limits.refused(gone(limits), refusal(7))
+    with board:
+        assert limits.closed_seconds == 7
+    assert limits.closed_seconds == limits.enter(0) == 7
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="file locks of this kind are POSIX's")

@@ -137,6 +137,20 @@ def test_eight_processes_pay_once_though_two_are_killed(tmp_path: Path) -> None:
         assert 200 <= server.ledger.received <= 220
 
 
+async def test_paid_once_by_whatever_path(tmp_path: Path) -> None:
+    """Two pools of one process whose cache is the same folder, once by a link."""
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "cache")
+    with server_with(latency="0.2") as server:
+        pools = [
+            LLMPool(api_base=server.base_url, model="m", cache_dir=tmp_path / name)
+            for name in ("cache", "link")
+        ]
+        request = Request(stage="x", messages=(Message(role="user", text="who?"),))
+        await asyncio.gather(*(pool.send(request) for pool in pools))
+        assert server.ledger.received == 1
+
+
 def test_killed_and_started_again(tmp_path: Path) -> None:
     """Killed at half of 360 calls: at most 20 are paid again."""
     with server_with() as server:
@@ -188,6 +202,34 @@ def test_a_pool_goes_on_in_a_forks_child() -> None:
         subprocess.run([sys.executable, "-c", FORKED, server.base_url], check=True, timeout=90)
         assert server.ledger.answered == 30
         assert server.ledger.in_flight_most == 2
+
+
+# Arguments: base URL. A child asks what a thread of its parent is asking.
+FORKED_MEANWHILE = """
+import asyncio, os, signal, sys, threading
+from personalab import LLMPool
+from personalab.records import Message, Request
+
+pool = LLMPool(api_base=sys.argv[1], model="m", cache="off")
+ask = lambda: asyncio.run(pool.send(Request(stage="x", messages=(Message(role="user", text="who?"),))))
+thread = threading.Thread(target=ask)
+thread.start()
+while not pool.in_flight:
+    pass
+child = os.fork()
+if not child:
+    signal.alarm(20)
+    os._exit(0 if ask().text else 1)
+thread.join()
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_forks_child_does_not_wait_for_its_parents_threads() -> None:
+    """What these have under way is theirs, and is told to nobody in the child."""
+    with server_with(latency="0.5") as server:
+        subprocess.run([sys.executable, "-c", FORKED_MEANWHILE, server.base_url], check=True, timeout=90)
+        assert server.ledger.answered == 2
 
 
 async def test_places_are_waited_for_with_a_thousand_files_open(tmp_path: Path) -> None:
