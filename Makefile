@@ -37,6 +37,7 @@ bench: .venv/.all
 	$(BIN)/python benchmarks/run.py $(if $(QUICK),--quick) $(PARTS)
 
 lab: .venv/.all
+	@test "$$(id -u)" != 0 || echo "as root JupyterLab wants: make lab LAB=--allow-root"
 	$(BIN)/jupyter lab --notebook-dir=. $(LAB) notebooks/00_quickstart.ipynb
 
 clean:
@@ -55,6 +56,7 @@ clean:
 install:
 	@command -v $(PYTHON) >/dev/null || { echo "Python is missing: install Python 3.11 or newer, or say make PYTHON=/path/to/python3"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$$($(PYTHON) --version) is too old: Python 3.11 or newer is needed, say make PYTHON=/path/to/python3"; exit 1; }
+	@echo "installing $(WHAT) into .venv; this takes a minute or two"
 	@if command -v uv >/dev/null; then \
 	  { test -x $(BIN)/python || uv venv --quiet --python $(PYTHON) .venv; } && \
 	  uv pip install --quiet --compile-bytecode --python $(BIN)/python -e '$(WHAT)'; \

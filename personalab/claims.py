@@ -106,7 +106,9 @@ class Claims:
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
-            except OSError:
+            except OSError as error:
+                if self._path.exists():  # another user's, say
+                    self._warn(f"{self._path} cannot be opened: {error.strerror or error}")
                 return None
         return self._file
 

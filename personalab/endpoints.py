@@ -269,7 +269,7 @@ def _model(settings: Address, offline: bool) -> str:
         return model
     if settings.model is None:
         raise ConfigError(
-            "which model? an endpoint is set, but no model: set PERSONALAB_MODEL or give model=… (personalab check names "
+            "which model? a key or an address is set, but no model: set PERSONALAB_MODEL or give model=… (personalab check names "
             "those that are there)"
         )
     return settings.model

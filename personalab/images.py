@@ -67,7 +67,10 @@ def read_image(source: Path | str | bytes) -> bytes:
                 raise ImageError(name, f"is larger than {PICTURE_BYTES_MAX // 1_000_000} MB; make it smaller")
             data = Path(source).read_bytes()
         except OSError as error:
-            raise ImageError(name, f"cannot be read: {error.strerror or error}; check the path") from error
+            seen = "" if Path(source).is_absolute() else f", seen from {Path.cwd()}"
+            raise ImageError(
+                name, f"cannot be read: {error.strerror or error}{seen}; check the path"
+            ) from error
         except ValueError as error:  # a NUL in the path
             raise ImageError(repr(name), "is not a path") from error
     if not data:

@@ -116,7 +116,10 @@ class Turns(Structure):
 
     def first(self, seat: Seat, now: float, *, mine: bool) -> Seat | None:
         """Who comes first of those who wait elsewhere; with `mine`, of those who come before this seat."""
-        found, before = None, (seat.entered, now - _STAY_SECONDS) if mine else (math.inf, math.inf)
+        found, before = None, (math.inf, math.inf)
+        if mine:  # nobody who has waited for less: two of them would let each other go first
+            longest = now - _STAY_SECONDS
+            before = seat.entered, min(longest, seat.since) if seat.waiting else longest
         for other in self.seats[: self.many]:
             its = (other.entered, other.since)
             late = 0 < other.called < now - _PATIENCE_SECONDS

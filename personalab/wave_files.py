@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from personalab.errors import OutputError
 from personalab.files import clear_parts, write_whole
 from personalab.records import JsonObject, Record
 
@@ -54,11 +55,20 @@ class WaveFiles:
         write_whole(self.path(wave.id), wave.model_dump_json().encode())
 
     def load(self, wave: str) -> Wave | None:
-        """A wave by its id; None if it is over, or its file is damaged."""
+        """A wave by its id; None if it is over.
+
+        Raises:
+            OutputError: its file cannot be read, so nobody knows what was ordered with it.
+        """
+        path = self.path(wave)
         try:
-            return Wave.model_validate_json(self.path(wave).read_bytes())
-        except (OSError, ValidationError):
+            return Wave.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
             return None
+        except (OSError, ValidationError) as error:
+            raise OutputError(
+                f"{path} cannot be read: it says which batch was ordered; restore it, or delete it to order again what it held"
+            ) from error
 
     def end(self, wave: str) -> None:
         """A wave is over: what it brought is here."""

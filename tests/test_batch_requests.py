@@ -33,6 +33,7 @@ from personalab.errors import (
     BatchRefused,
     ConfigError,
     KeyRefused,
+    OutputError,
     PersonalabError,
     PriceUnknown,
     RateLimited,
@@ -565,7 +566,7 @@ def test_control_c_in_the_terminal(tmp_path: Path) -> None:
 
 
 def test_what_is_written_down(tmp_path: Path) -> None:
-    """A wave is found by its lines at its own endpoint, until it is over; a damaged one counts as none."""
+    """A wave is found by its lines at its own endpoint, until it is over; a damaged one is an error."""
     files = WaveFiles(tmp_path)
     wave = Wave(
         id="a", endpoint="here", url="/v1/embeddings", model="m", file="f", ordered=0, lines=("x", "y")
@@ -580,7 +581,9 @@ def test_what_is_written_down(tmp_path: Path) -> None:
     files.save(wave.model_copy(update={"id": "b", "lines": ("z",)}))
     assert WaveFiles(tmp_path).having("z", "here") == files.having("z", "here") == "b"
     files.path("c").write_text("{")
-    assert files.load("c") is None
+    with pytest.raises(OutputError, match=r"c\.json cannot be read: it says which batch was ordered"):
+        files.having("q", "here")
+    files.path("c").unlink()
     files.end("a")
     assert files.having("y", "here") is None
     files.keep("x", '{"custom_id": "x"}')

@@ -91,7 +91,7 @@ def test_one_persona_is_shown() -> None:
         (["card"], 2, "Missing argument"),
         (["persona", "--description", ""], 2, "give one or more images, or --description"),
         (["persona", TURBAN, "--description", "x"], 2, "and not both"),
-        (["persona", "missing.png"], 1, "missing.png: cannot be read: No such file"),
+        (["persona", "missing.png"], 2, "no image or folder missing.png, seen from"),
         (["persona", TURBAN, "--temperature", "social_netwerk=1"], 2, "did you mean 'social_network'"),
         (["persona", TURBAN, "--temperature", "1"], 2, "--temperature takes stage=value"),
         (["persona", TURBAN, "--temperature", "authenticity=hot"], 2, "takes a number"),

@@ -152,7 +152,7 @@ A_NOTEBOOK = files(n__ipynb=notebook("temperature = 0.7", "1"))
 CASES = [
     # settings
     Case("needs an endpoint", (*PERSONA, "--model", "gpt-9"), 2),
-    Case("which model? an endpoint", PERSONA, 2, environment={"OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}),
+    Case("which model? a key or an address", PERSONA, 2, environment={"OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}),
     Case("setting MAX_CONCURRENT", PERSONA, 2, environment={"MAX_CONCURRENT": "abc"}),
     Case("setting MAX_CONCURRENT", PERSONA, 2, environment={"MAX_CONCURRENT": "0"}),
     Case("setting OPENAI_BASE_URL", PERSONA, 2, environment={"OPENAI_BASE_URL": "localhost:8000"}),
@@ -177,7 +177,7 @@ CASES = [
     Case("was cut off after", DESCRIBED, 1, server=Faults(cut_off=1.0)),
     Case("the model declined", DESCRIBED, 1, server=Faults(refusal=1.0)),
     # images
-    Case("image {file}: cannot be read", ("persona", "missing.png"), 1),
+    Case("no image or folder", ("persona", "missing.png"), 2),
     Case("damaged or cut off", ("persona", "broken.png"), 1, prepare=files(broken__png=picture_bytes()[:60])),
     Case("is not an image", ("persona", "text.png"), 1, prepare=files(text__png=b"no image")),
     Case("is empty (0 bytes)", ("persona", "empty.png"), 1, prepare=files(empty__png=b"")),

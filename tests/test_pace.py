@@ -68,11 +68,11 @@ def test_nothing_given_is_no_limit() -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="file locks of this kind are POSIX's")
 def test_processes_share_a_pace(tmp_path: Path) -> None:
     """Four at once, each asking as fast as it may, get together what one would."""
-    end = time.monotonic() + 4
     code = (
         "import sys, time; from pathlib import Path; from personalab.board import Board\n"
         "from personalab.limits import Known, Limits, Ticket; from personalab.pace import Pace\n"
-        "limits, count, end = Limits(9, Board(Known, Path(sys.argv[1])), Pace(3000)), 0, float(sys.argv[2])\n"
+        "limits, count = Limits(9, Board(Known, Path(sys.argv[1])), Pace(3000)), 0\n"
+        "print(flush=True); end = float(input())\n"
         "while time.monotonic() < end:\n"
         "    found = limits.enter(0)\n"
         "    if isinstance(found, Ticket):\n"
@@ -81,8 +81,17 @@ def test_processes_share_a_pace(tmp_path: Path) -> None:
         "        time.sleep(min(found, max(0, end - time.monotonic())))\n"
         "print(count)\n"
     )
-    command = [sys.executable, "-c", code, str(tmp_path), str(end)]
-    four = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    pipe = subprocess.PIPE
+    four = [subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) for _ in range(4)]
+    for process in four:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "\n"  # it is there
+    end = time.monotonic() + 3
+    for process in four:
+        assert process.stdin is not None
+        process.stdin.write(f"{end}\n")
+        process.stdin.flush()
     counts = [int(process.communicate(timeout=60)[0]) for process in four]
-    assert sum(counts) <= 4 * 50 + 10
+    assert sum(counts) <= 3 * 50 + 10
     assert min(counts) > 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Collection
+from glob import has_magic
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -89,6 +90,9 @@ def persona(
 
     if bool(images) == bool(description):
         raise ConfigError("give one or more images, or --description, and not both")
+    for path in images or []:
+        if not path.exists() and not has_magic(str(path)):
+            raise ConfigError(f"no image or folder {path}, seen from {Path.cwd()}; check the path")
     everywhere = [value for value in model or [] if "=" not in value]
     pool = pool_of(
         everywhere[-1] if everywhere else None, max_concurrent, budget, force=force, batch=batch or None
