@@ -20,7 +20,17 @@ import numpy as np
 from personalab import comparison_checks, stats
 from personalab.comparison_checks import each_row
 from personalab.comparison_views import comparison_html, comparison_text
-from personalab.contrasts import KINDS, Contrasts, Method, favours, level_pairs, trend_of
+from personalab.contrasts import (
+    KINDS,
+    Bounds,
+    Contrasts,
+    Method,
+    bounds_of,
+    favours,
+    level_pairs,
+    trend_of,
+    within,
+)
 from personalab.errors import ConfigError, unknown
 from personalab.metrics import Embed, Params, scored_groups
 from personalab.power import ALPHA, POWER, difference_variance, units_needed
@@ -32,6 +42,17 @@ if TYPE_CHECKING:
 LENGTHS = ("output_tokens", "word_count")
 """What length is checked by: the first that the frame has the columns for."""
 _VALUE = "_value"
+_BY_PEOPLE = {
+    "kept_share": Metric(
+        name="kept_share", level="row", unit="share of raters", range=(0, 1), direction=1,
+        description="Share of its raters who kept a text.", columns=("kept_share",), compute=float,
+    ),
+    "mean_rating": Metric(
+        name="mean_rating", level="row", unit="rating", range=(1, 5), direction=1,
+        description="Mean of its raters' ratings.", columns=("mean_rating",), compute=float,
+    ),
+}  # fmt: skip
+"""Columns of `with_reviews`, which people fill and no code computes."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -166,7 +187,8 @@ def compare(
 
     Levels stand in the order of a categorical, of numbers, else of appearance. `contrasts`: each level with the next and
     with `baseline` (default: the first), `"adjacent"`, `"baseline"` or `"all"`. Holm's correction is over the contrasts.
-    A single unit is described, not tested. `across="replicate"`: texts are compared with other replicates' only.
+    A single unit is described, not tested. `across="replicate"`: texts are compared with other replicates' only; then
+    neither high nor low is better.
 
     Raises:
         ConfigError: a column, metric, level or kind of contrast that is not known, or a column without numbers.
@@ -175,15 +197,16 @@ def compare(
     _check(frame, [by, *units], contrasts)
     replicates = [replicate] if replicate in frame.columns and replicate != across else []
     rows = frame.dropna(subset=[by, *units])
-    known = {each.name: each for each in known_metrics()}.get(metric)
+    known = (_BY_PEOPLE | {each.name: each for each in known_metrics()}).get(metric)
+    direction = known.direction if known and across != replicate else 0
     values, used, notes = _values(rows, metric, [*units, by, *replicates], across, params, embed)
     levels = _ordered(frame[by])
     _check_baseline(levels, baseline)
     cells = _cells(values, by, units, levels)
     pairs = level_pairs(levels, contrasts, levels[0] if baseline is None else baseline) if levels else []
     method = Method(alpha, resamples, seed)
-    table = method.contrasts(cells, pairs, known)
-    described = _levels(rows, values, cells, by, units, replicates, levels, method)
+    table = method.contrasts(cells, pairs, known, direction)
+    described = _levels(rows, values, cells, by, units, replicates, levels, method, bounds_of(cells, known))
     trend = trend_of(cells, levels, method)
     lengths = _length_check(rows, metric, by, units, replicates, levels, pairs, method)
     problems = comparison_checks.problems(
@@ -196,6 +219,7 @@ def compare(
             *problems,
         ]
     meta = _meta(metric, known, used) | {
+        "direction": direction, "asked_again": across == replicate,
         "by": by, "paired": units, "across": across, "alpha": alpha, "resamples": resamples, "seed": seed,
         "contrasts": contrasts, "frame_sha256": _hash(values), "made": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "packages": {name: version(name) for name in ("numpy", "pandas", "scipy")},
@@ -317,6 +341,7 @@ def _levels(
     replicates: list[str],
     levels: list[Any],
     method: Method,
+    bounds: Bounds,
 ) -> pd.DataFrame:
     """One row a level."""
     import pandas as pd
@@ -325,7 +350,8 @@ def _levels(
     tokens = rows["output_tokens"] if "output_tokens" in rows.columns else None
     described = []
     every = [cells[level].dropna().to_numpy() for level in levels]
-    for level, means, interval in zip(levels, every, method.intervals(every), strict=True):
+    intervals = [within(each, bounds) for each in method.intervals(every)]
+    for level, means, interval in zip(levels, every, intervals, strict=True):
         here, scored = rows[by] == level, values[values[by] == level].dropna(subset=[_VALUE])
         repeats = scored.groupby(units, observed=True)[_VALUE].agg(["size", "var"])
         several = repeats[repeats["size"] > 1]

@@ -37,6 +37,8 @@ _LEGEND = (
     "would give a difference as large"
 )
 
+_P_SHOWN_MIN = 0.001
+"""Below that p is told as being below."""
 _SHARE_MAX = 10.0
 """Above that a share of the first mean says nothing: that mean is nearly 0."""
 _SETTINGS = {"words": "the first {} words of each text", "others": "{} others beside each text"}
@@ -111,20 +113,26 @@ def sentence(row: Any, meta: Mapping[str, Any]) -> str:
     if row.n_pairs == 1:
         return f"Not tested: {pair} it {_change(row)} in the one {unit} there is."
     shown = "Shown" if is_shown(row, meta["alpha"]) else "Not shown"
+    changed = f"{_change(row)}{_among(row, unit)}"
     if row.ci_method == "constant":
         how_sure = f"It is the same in each of {row.n_pairs} {unit}s"
         if not row.diff:
-            return f"{shown}: {pair} it {_change(row)}. {how_sure}."
+            return f"{shown}: {pair} it {changed}. {how_sure}."
     else:
         agree = f"{round(row.agree * row.n_pairs)} of {row.n_pairs} {unit}s go the same way"
         interval = (
             f"between {_number(row.ci_low)} and {_number(row.ci_high)} ({1 - meta['alpha']:.0%} interval)"
         )
         how_sure = f"{agree}; the true difference lies {interval}"
-    p = f"p = {_p(row.p)}"
+    p = f"p {_p_is(row.p)}"
     if row.n_contrasts > 1:
         p += f", corrected for {row.n_contrasts} comparisons: {_p(row.p_adj)}"
-    return f"{shown}: {pair} it {_change(row)}. {how_sure}; {p}.{_so(row, meta)}"
+    return f"{shown}: {pair} it {changed}. {how_sure}; {p}.{_so(row, meta)}"
+
+
+def _among(row: Any, unit: str) -> str:
+    """Of which units the difference is, where the means are of others too."""
+    return f" over the {row.n_pairs} {unit}s seen under both" if row.n_dropped_units else ""
 
 
 def _change(row: Any) -> str:
@@ -151,7 +159,11 @@ def _so(row: Any, meta: Mapping[str, Any]) -> str:
 
 
 def _direction(meta: Mapping[str, Any]) -> str:
-    return "Higher is better" if meta["direction"] > 0 else "Lower is better"
+    if meta["direction"]:
+        return "Higher is better" if meta["direction"] > 0 else "Lower is better"
+    if meta["asked_again"]:
+        return f"Between {meta['across']}s neither is better by itself: it shows how much a condition varies when asked again"
+    return "Neither high nor low is better by itself"
 
 
 def _unit(meta: Mapping[str, Any]) -> str:
@@ -163,7 +175,7 @@ def _about(found: Compared) -> list[str]:
     parts = [meta["description"].split("\n\n")[0].replace("\n", " ")] if meta["description"] else []
     if meta["unit"]:
         parts.append(f"Unit: {meta['unit']}.")
-    parts.append(f"{_direction(meta)}." if meta["direction"] else "Neither high nor low is better by itself.")
+    parts.append(f"{_direction(meta)}.")
     if meta["params"]:
         parts.append(
             "Computed with "
@@ -199,7 +211,7 @@ def _trend(found: Compared) -> list[str]:
         )
         lines.append(
             f"Over all levels it {way} by {_number(abs(row.slope))} for each step of 1 in {found.meta['by']} (slope "
-            f"{_number(row.slope)}{interval}; p = {_p(row.p)}; p = {_p(row.page_p)} by Page's test of an ordered trend)."
+            f"{_number(row.slope)}{interval}; p {_p_is(row.p)}; p {_p_is(row.page_p)} by Page's test of an ordered trend)."
         )
     return lines
 
@@ -296,7 +308,11 @@ def _number(value: float) -> str:
     return text.replace("-", "−")
 
 
+def _p_is(value: float) -> str:
+    return _p(value) if value < _P_SHOWN_MIN else f"= {_p(value)}"
+
+
 def _p(value: float) -> str:
     if value is None or value != value:
         return "–"
-    return "below 0.001" if value < 0.001 else f"{value:.2g}"
+    return f"below {_P_SHOWN_MIN:g}" if value < _P_SHOWN_MIN else f"{value:.2g}"

@@ -43,6 +43,33 @@ def level_pairs(levels: list[Any], contrasts: Contrasts, baseline: Any) -> list[
     return [*adjacent, *(pair for pair in against if pair not in adjacent and pair[::-1] not in adjacent)]
 
 
+Bounds = tuple[float | None, float | None]
+"""Lowest and highest value there can be, None where open."""
+
+
+def bounds_of(cells: pd.DataFrame, known: Metric | None) -> Bounds:
+    """The metric's range; open where values pass it, as those of a column with a metric's name may."""
+    low, high = known.range if known else (None, None)
+    values = cells.to_numpy()
+    return (
+        None if low is None or (values < low).any() else low,
+        None if high is None or (values > high).any() else high,
+    )
+
+
+def within(interval: stats.Interval | None, bounds: Bounds) -> stats.Interval | None:
+    """The part of an interval where the true value can lie: it is found there as often as in the whole."""
+    if interval is None:
+        return None
+    low, high = bounds
+    return interval.model_copy(
+        update={
+            "low": interval.low if low is None else max(low, interval.low),
+            "high": interval.high if high is None else min(high, interval.high),
+        }
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class Method:
     """How means and differences are judged."""
@@ -63,14 +90,18 @@ class Method:
         return [p if len(sample) > 1 else None for p, sample in zip(found, samples, strict=True)]
 
     def contrasts(
-        self, cells: pd.DataFrame, pairs: list[tuple[Any, Any]], known: Metric | None
+        self, cells: pd.DataFrame, pairs: list[tuple[Any, Any]], known: Metric | None, direction: int = 0
     ) -> pd.DataFrame:
-        """One row a pair of levels."""
+        """One row a pair of levels. `direction`: 1 if higher is better, −1 if lower, 0 if neither."""
         import pandas as pd
 
         whole = [cells[[a, b]].dropna().to_numpy() for a, b in pairs]
         differences = [table[:, 1] - table[:, 0] for table in whole]
-        intervals, p_values = self.intervals(differences), self.p_values(differences)
+        low, high = bounds_of(cells, known)
+        widest = high - low if low is not None and high is not None else None
+        bounds = (-widest, widest) if widest is not None else (None, None)
+        intervals = [within(each, bounds) for each in self.intervals(differences)]
+        p_values = self.p_values(differences)
         rows = [
             {
                 "a": a,
@@ -89,7 +120,7 @@ class Method:
         contrasts = pd.DataFrame(rows, columns=["a", "b", *_CONTRAST_COLUMNS]).astype(
             dict.fromkeys(_NUMBER_COLUMNS, float)
         )
-        contrasts["favours"] = favours(contrasts, known.direction if known else 0, self.alpha)
+        contrasts["favours"] = favours(contrasts, direction, self.alpha)
         return contrasts
 
     def _contrast(self, table: Any, interval: stats.Interval | None) -> dict[str, Any]:

@@ -21,13 +21,16 @@ class MixedTrials(UserWarning):
 
 
 _ABOUT = ("status", "error", "seconds", "calls", "input_tokens", "output_tokens", "cost")
+_TRIAL = {name: f"trial_{name}" for name in _ABOUT}
+"""What they are called beside recorded rows, which may have a status or tokens of their own."""
 
 
 def collect(sweep: Path | str, recorded: str | None = None) -> pd.DataFrame:
     """What a sweep has: one row a trial, or one row a row of the frame that its trials recorded under the name `recorded`.
 
     `sweep` is a name, a folder or a URL. Columns: trial, a column for each parameter, status, error, seconds, calls, input_tokens,
-    output_tokens and cost of the trial, then what was recorded. Lists and dicts are given as JSON, so that rows can be grouped
+    output_tokens and cost of the trial, then what was recorded. In rows of a recorded frame they are called `trial_status` and
+    so on, as what a trial sent is no measure of one of its rows. Lists and dicts are given as JSON, so that rows can be grouped
     by them. A trial that did not end well has one row that says so, without recorded values of a frame. A recorded column
     with the name of one of those in front of it is called `<name>_recorded`, unless it is a parameter and says the same.
 
@@ -56,6 +59,10 @@ def _collected(trials: dict[Path, Trial], sweep: Path | str, recorded: str | Non
     names = {name for folder in trials for name in frame_names(folder)}
     if recorded not in names:
         raise unknown("recorded frame", recorded, names)
+    about = {
+        folder: {_TRIAL.get(name, name): value for name, value in each.items()}
+        for folder, each in about.items()
+    }
     parts = []
     for folder, trial in trials.items():
         frame = read_frame(folder, recorded) if trial.status == "done" else None

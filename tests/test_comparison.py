@@ -180,7 +180,18 @@ def test_a_metric_of_sets_is_scored_first() -> None:
     across = compare(pd.DataFrame(rows), metric="jaccard_mean", across="replicate")
     assert str(across).startswith("jaccard_mean between replicates by condition: ")
     assert "jaccard_mean between replicates by condition: " in across._repr_html_()
-    assert across.contrasts.loc[0, "favours"] == "b"
+    assert across.contrasts.loc[0, "favours"] == "-", "to vary when asked again is neither good nor bad"
+    assert (
+        "Between replicates neither is better by itself: it shows how much a condition varies when asked again."
+        in str(across)
+    )
+    assert "is better, so" not in str(across) + across._repr_html_()
+    assert (
+        compare_many(pd.DataFrame(rows), metrics=["jaccard_mean"], across="replicate").contrasts.loc[
+            0, "favours"
+        ]
+        == "-"
+    )
     with pytest.raises(ConfigError, match="one value for all images"):
         compare(pd.DataFrame(rows), metric="attribution_accuracy")
 
@@ -199,6 +210,35 @@ def test_a_judge_s_rows_are_watched() -> None:
     assert "failures differ between levels (a: 0%, b: 29%)" in warnings
     assert "level a mixes 2 values of criterion" in warnings
     assert compare(frame, metric="score").levels["n_failed"].tolist() == [0, 4]
+
+
+def test_what_people_keep_is_better() -> None:
+    """The share that people kept has a direction, though no code computes it."""
+    table = TABLE[:, :2] + 0.4
+    kept = scored(table).rename(columns={"value": "kept_share"}).astype({"kept_share": "Float64"})
+    found = compare(kept, by="level", metric="kept_share")
+    assert found.contrasts.loc[0, "favours"] == "b"
+    assert "Higher is better, so this favours 1." in str(found)
+    rated = scored(table * 5).rename(columns={"value": "mean_rating"})
+    assert compare(rated, by="level", metric="mean_rating").contrasts.loc[0, "favours"] == "b"
+
+
+def test_an_interval_ends_where_the_range_does() -> None:
+    """A mean share is no more than 1, a difference of two no more than 1 either way; other columns have no such ends."""
+    table = np.array([[0, 1]] * 5 + [[0.3, 0.2]])
+    free = compare(scored(table), by="level", metric="value")
+    assert free.levels.loc[0, "ci_low"] < 0
+    assert free.levels.loc[1, "ci_high"] > 1
+    assert free.contrasts.loc[0, "ci_high"] > 1
+    found = compare(scored(table).rename(columns={"value": "kept_share"}), by="level", metric="kept_share")
+    assert (found.levels.loc[0, "ci_low"], found.levels.loc[1, "ci_high"]) == (0, 1)
+    assert found.contrasts.loc[0, "ci_high"] == 1
+    assert found.contrasts.loc[0, "ci_low"] == free.contrasts.loc[0, "ci_low"]
+    assert found.contrasts.loc[0, "p"] == free.contrasts.loc[0, "p"]
+    outside = compare(
+        scored(table * 2).rename(columns={"value": "kept_share"}), by="level", metric="kept_share"
+    )
+    assert outside.levels.loc[1, "ci_high"] > 2, "values that pass the range are not held to it"
 
 
 def test_favours_nobody_without_evidence() -> None:
@@ -248,6 +288,10 @@ def test_missing_cells() -> None:
     assert found.contrasts["n_pairs"].tolist() == [7, 6, 7]
     assert found.contrasts["n_dropped_units"].tolist() == [1, 2, 1]
     assert any("2 of 8 units (image) lack a level (1: 1, 2: 1)" in text for text in found.warnings)
+    assert re.search(
+        r"from 0 to 1 it rises by \S+ \(\+\d+%\) over the 7 images seen under both\. ", str(found)
+    )
+    assert "seen under both" not in str(compare(scored(TABLE), by="level", metric="value"))
     differences = np.delete(TABLE[:, 1] - TABLE[:, 0], 0)
     assert found.contrasts.loc[0, "diff"] == pytest.approx(differences.mean())
 
@@ -351,6 +395,16 @@ def test_how_many_images() -> None:
     assert found.how_many_images(0.2, replicates=12) < needed < found.how_many_images(0.2, replicates=1)
     with pytest.raises(ConfigError, match="unknown contrast '1 → 0'"):
         found.how_many_images(0.2, a=1, b=0)
+
+
+def test_a_small_p_is_below() -> None:
+    """It is `p below 0.001`, and `p = 0.0078` where it is larger."""
+    many = np.concatenate([TABLE, TABLE + 0.01])[:, [0, 2]]
+    assert "; p below 0.001." in str(compare(scored(many), by="level", metric="value"))
+    assert "; p = 0.0078." in str(compare(scored(many[:8]), by="level", metric="value"))
+    assert "p = below" not in str(
+        compare(scored(np.concatenate([TABLE, TABLE + 0.01])), by="level", metric="value")
+    )
 
 
 def test_what_is_shown_is_safe() -> None:

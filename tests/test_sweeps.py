@@ -428,6 +428,31 @@ def test_on_a_terminal(tmp_path: Path) -> None:
     assert "running" in "".join(shown)
 
 
+def test_what_a_trial_sent_is_no_measure_of_its_rows(tmp_path: Path) -> None:
+    """Recorded rows keep their own status and tokens; a comparison of trials does not take the trial's tokens for length."""
+    from personalab.comparison import compare
+
+    rows = (
+        "import pandas as pd\nfrom personalab.recording import record\nimages = [f'image {each}' for each in range(7)]\n"
+        "record('rows', pd.DataFrame({'image': images, 'text': ['some words'] * 7, 'status': ['failed' if n == 2 else 'done'] + "
+        "['done'] * 6, 'x': [float(n + each) for each in range(7)]}))"
+    )
+    with OfflineServer(parse_faults(fault=[], latency=[])) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPENAI_BASE_URL", server.base_url)
+        patch.setenv("PERSONALAB_MODEL", "m")
+        done = sweep(write_notebook(tmp_path / "some.ipynb", "n = 0", SENDS, rows), {"n": [1, 2]})
+    frame = done.frame("rows")
+    assert frame["status"].tolist() == ["done"] * 7 + ["failed"] + ["done"] * 6
+    assert (frame["trial_status"] == "done").all()
+    assert (frame["trial_output_tokens"] > 0).all()
+    assert not {"calls", "input_tokens", "output_tokens", "cost", "seconds"} & set(frame.columns)
+    assert {"calls", "input_tokens", "output_tokens", "cost", "seconds"} <= set(done.frame().columns)
+    found = compare(frame, by="n", metric="x")
+    assert found.length_check is not None
+    assert set(found.length_check["length"]) == {"word_count"}
+    assert any("failures differ between levels (1: 0%, 2: 14%)" in text for text in found.warnings)
+
+
 def test_in_a_notebook(tmp_path: Path) -> None:
     """A sweep runs in a cell of a notebook, with its bar and its result shown."""
     inner = write_notebook(
