@@ -152,7 +152,12 @@ A_NOTEBOOK = files(n__ipynb=notebook("temperature = 0.7", "1"))
 CASES = [
     # settings
     Case("needs an endpoint", (*PERSONA, "--model", "gpt-9"), 2),
-    Case("which model? a key or an address", PERSONA, 2, environment={"OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}),
+    Case(
+        "which model? a key or an address",
+        PERSONA,
+        2,
+        environment={"OPENAI_BASE_URL": "http://127.0.0.1:9/v1"},
+    ),
     Case("setting MAX_CONCURRENT", PERSONA, 2, environment={"MAX_CONCURRENT": "abc"}),
     Case("setting MAX_CONCURRENT", PERSONA, 2, environment={"MAX_CONCURRENT": "0"}),
     Case("setting OPENAI_BASE_URL", PERSONA, 2, environment={"OPENAI_BASE_URL": "localhost:8000"}),
@@ -449,7 +454,7 @@ CELLS = {
     "Pipeline().vary('social_netwerk', temperature=1)": "unknown stage",
     "Pipeline().vary('social_network', temprature=1)": "unknown parameter of stage",
     "LLMPool(endpoints=[EndpointSettings(api_base='x', model='m')])": "endpoint: api_base",
-    "LLMPool(api_key='sk-1')": "which model? an",
+    "LLMPool(api_key='sk-1')": "which model? a key",
     "load_run('nowhere_run.json')": "{file} cannot be read",
     "read_card('nowhere.json')": "card {file}: cannot be read: ",
     "open_picture('nowhere.png')": "image {file}: cannot be read",
