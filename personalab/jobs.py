@@ -148,7 +148,7 @@ async def plan_calendars(
             missing=len(calendar.missing),
             file=str(path),
             error="; ".join(calendar.problems) or None,
-            note=f"kept as it was planned, with other settings: {'; '.join(changes)}; replace plans it anew"
+            note=f"kept as it was planned, with other settings: {'; '.join(changes)}; --replace (replace=True) plans it anew"
             if changes
             else None,
         )
