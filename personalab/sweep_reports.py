@@ -42,9 +42,9 @@ _STYLE = """
 body{font:14px/1.5 system-ui,sans-serif;margin:24px auto;max-width:1200px;padding:0 16px;color:#1a1a1a;background:#fff}
 h1{font-size:22px;margin:0}h2{font-size:17px;margin:24px 0 6px}
 table{border-collapse:collapse}td,th{padding:3px 12px 3px 0;text-align:left;vertical-align:top;border-bottom:1px solid #ddd}
-td{overflow-wrap:anywhere;min-width:3em}
+td{overflow-wrap:break-word;max-width:20em}
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
-.wide{overflow-x:auto}.dim{color:#595959}.failed{color:#a3140c;font-weight:600}
+.wide{overflow:auto;max-height:85vh}.wide th{position:sticky;top:0;background:#fff}.dim{color:#595959}.failed{color:#a3140c;font-weight:600}
 figure{display:inline-block;vertical-align:top;margin:8px 16px 8px 0}a{color:#0b5cad}td:last-child{white-space:nowrap}
 """
 
@@ -115,7 +115,8 @@ def _grid(points: list[JsonObject], varied: list[str]) -> str:
 
 
 def _table(trials: list[Trial], points: list[JsonObject], recorded: pd.DataFrame, varied: list[str]) -> str:
-    head = "".join(f"<th>{escape(each)}</th>" for each in ("trial", *varied, "status", *recorded.columns))
+    named = (escape(each).replace("_", "_<wbr>") for each in ("trial", *varied, "status", *recorded.columns))
+    head = "".join(f"<th>{each}</th>" for each in named)
     head += "".join(f'<th class="n">{each}</th>' for each in ("seconds", "calls", "tokens", "cost"))
     rows = "".join(
         _row(trial, [value_text(point[name]) if name in point else "" for name in varied], values)

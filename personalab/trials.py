@@ -63,9 +63,13 @@ def points_of(trials: Iterable[Trial]) -> list[JsonObject]:
 
 def offline_note(trials: Iterable[Trial]) -> str:
     """What to know where no language model answered; empty where one did."""
-    offline = [trial.offline for trial in trials]
+    offline = [trial.offline and _asked(trial.counts) for trial in trials]
     where = "" if all(offline) else f" in {sum(offline)} of {len(offline)} trials"
     return f"the embedded provider answered{where} (not a language model)" if any(offline) else ""
+
+
+def _asked(counts: PoolCounts | None) -> bool:
+    return counts is None or counts.sent + counts.cached + counts.shared > 0
 
 
 def sweeps_folder() -> Path:

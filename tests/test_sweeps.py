@@ -379,7 +379,9 @@ def test_that_no_language_model_answered(tmp_path: Path) -> None:
         environment = {"OPENAI_BASE_URL": server.base_url, "PERSONALAB_MODEL": "m"}
         assert "embedded" not in command(str(notebook), "-g", "n=3", **environment).stderr
     assert "embedded provider answered in 2 of 3 trials" in report("some").read_text(encoding="utf-8")
-    asks_nothing = write_notebook(tmp_path / "other.ipynb", "n = 0", "1")
+    asks_nothing = write_notebook(
+        tmp_path / "other.ipynb", "n = 0", "from personalab import LLMPool\nLLMPool()"
+    )
     assert "embedded" not in command(str(asks_nothing), "-g", "n=1").stderr
 
 
