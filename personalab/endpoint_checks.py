@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import re
 from collections.abc import Iterator
 from difflib import get_close_matches
 from functools import cache
@@ -75,6 +76,8 @@ _SAID_CHARACTERS = 60
 _PICTURE_SIDE = 224  # some models take no smaller one
 _COLOUR = "red"
 _ANSWERS = ("yes", "no")
+_GUESS = re.compile(r"(?<=check OPENAI_BASE_URL) \(did you mean \S+\?\)")
+"""What an error guesses, which is no more to be said where the address was found."""
 
 
 class Finding(Record):
@@ -218,8 +221,9 @@ class _Examination:
         elif self._listed is not None and isinstance(error, ModelNotFound):
             self._find("model", "no", f"{self._there()}: {error}")
         elif not isinstance(error, RequestRefused) and (meant := await self._meant()):
+            said = _GUESS.sub("", str(error))
             self._find(
-                "answers", "no", f"did you mean OPENAI_BASE_URL={meant}? There is a list of models. {error}"
+                "answers", "no", f"did you mean OPENAI_BASE_URL={meant}? There is a list of models. {said}"
             )
         else:
             self._find("model" if isinstance(error, ModelNotFound) else "answers", "no", str(error))

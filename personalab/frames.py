@@ -26,7 +26,7 @@ from personalab.personas import persona_id
 from personalab.records import AS_WRITTEN, Usage
 from personalab.runs import Run, StageRecord, find_runs
 from personalab.schemas import ExampleTweets, Relation, SocialNetwork, Tweet
-from personalab.tweet_files import find_tweets, load_tweets
+from personalab.tweet_files import each_tweet, find_tweets, load_tweets
 from personalab.tweet_text import weighted_length
 from personalab.tweets import Tweets, WrittenTweet
 
@@ -238,12 +238,13 @@ def _condition_row(condition: Condition, runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
-def tweets_df(source: Runs | Sequence[Path | str] | None = None) -> pd.DataFrame:
+def tweets_df(source: Runs | Sequence[Path | str] | None = None, *, repeats: bool = False) -> pd.DataFrame:
     """One row per tweet: of a folder of tweet files (`outputs/tweets` if none is given), of such files, or the example
     tweets of runs.
 
     `source` says which of the two; columns that the other kind does not have are empty. Dates are days (datetime64). A cell
-    of an experiment in which the tweets failed has one row, without a text, that says why in `error`.
+    of an experiment in which the tweets failed has one row, without a text, that says why in `error`. What files repeat (one
+    persona's slot, request and text) is one row, of the oldest file, or of the first that is given; `repeats` keeps all.
 
     Raises:
         OutputError: there is no such folder, or a file is no file of tweets.
@@ -263,7 +264,7 @@ def tweets_df(source: Runs | Sequence[Path | str] | None = None) -> pd.DataFrame
         each = list(source)
         runs = [run for run in each if isinstance(run, Run | Cell)]
         files = ((Path(path), load_tweets(path)) for path in each if isinstance(path, Path | str))
-    written = [_row(TWEET_COLUMNS, path, tweets, tweet) for path, tweets in files for tweet in tweets.tweets]
+    written = [_row(TWEET_COLUMNS, *each) for each in each_tweet(files, repeats=repeats)]
     return _dated(labelled(runs, TWEET_COLUMNS, _examples, before=written, failed=("example_tweets",)))
 
 

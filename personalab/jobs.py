@@ -37,7 +37,7 @@ class Done:
     """What became of one persona: how many slots or tweets it has now, how many are missing, where they lie.
 
     `state`: `made` now, `kept` as it was there already, `failed` where something is missing. `note` says if what was
-    kept was planned with other settings, or if another file holds the same tweets.
+    kept was planned with other settings.
     """
 
     card: str
@@ -148,7 +148,7 @@ async def plan_calendars(
             missing=len(calendar.missing),
             file=str(path),
             error="; ".join(calendar.problems) or None,
-            note=f"kept as it was planned, with other settings: {'; '.join(changes)}; replace plans it anew"
+            note=f"kept as it was planned, with other settings: {'; '.join(changes)}; --replace (replace=True) plans it anew"
             if changes
             else None,
         )
@@ -171,7 +171,8 @@ async def write_tweets(
 ) -> Job:  # fmt: skip
     """Tweets for each persona's calendar, in `{folder}/{persona}_{timestamp}.json`, never over another file.
 
-    Each calendar goes to the persona it was planned for.
+    Each calendar goes to the persona it was planned for. Where a file has the very same tweets already, it is kept and none
+    is written.
 
     Raises:
         ConfigError: a persona without a calendar, a calendar of nobody's, or fewer slots than `count`; nothing is sent.
@@ -195,18 +196,17 @@ async def write_tweets(
         tweets = await planner.write(persona, calendar, count, answered)
         tweets = tweets.model_copy(update={"calendar": file.name})
         same = await asyncio.to_thread(find_same, tweets, folder) if tweets.tweets else None
-        path = await asyncio.to_thread(save_tweets, tweets, Path(folder))
+        path = same or await asyncio.to_thread(save_tweets, tweets, Path(folder))
         reasons = "; ".join(f"{slot.date}: {slot.error}" for slot in tweets.failed)
         return Done(
             card=str(card),
             persona=persona.name,
             month=calendar.month,
-            state="failed" if tweets.failed else "made",
+            state="failed" if tweets.failed else "kept" if same else "made",
             made=len(tweets.tweets),
             missing=len(tweets.failed),
             file=str(path),
             error=reasons or None,
-            note=f"the same tweets are in {same.name} already: count them once" if same else None,
         )
 
     each = wanted / len(matched) if matched else 1

@@ -19,6 +19,7 @@ from personalab.records import PoolCounts, Usage
 TRIAL = "PERSONALAB_TRIAL"
 """Environment variable with the folder of the trial that runs; not set outside of sweeps."""
 _BYTES = 512
+_OFFLINE = "offline"
 
 
 def trial_folder() -> Path | None:
@@ -43,6 +44,19 @@ class Meter:
                 os.write(handle, text)
             finally:
                 os.close(handle)
+
+
+def mark_offline() -> None:
+    """Where a trial runs: leave a mark that its embedded provider answers."""
+    folder = trial_folder()
+    if folder is not None:
+        with suppress(OSError):  # the sweep has given this trial up
+            (folder / _OFFLINE).touch()
+
+
+def was_offline(folder: Path) -> bool:
+    """Whether a pool of a trial had the embedded provider."""
+    return (folder / _OFFLINE).exists()
 
 
 def read_meters(folder: Path) -> PoolCounts | None:

@@ -14,7 +14,7 @@ from personalab.personas import persona_id
 from personalab.row_metrics import copy_rate
 from personalab.runs import Run
 from personalab.schemas import CorePersona, ExampleTweets
-from personalab.tweet_files import find_tweets
+from personalab.tweet_files import each_tweet, find_tweets
 from personalab.words import plain_text
 
 if TYPE_CHECKING:
@@ -165,10 +165,8 @@ def _tweets(tweets: Tweets | None) -> Mapping[str, Sequence[Dated]]:
     if tweets is None or isinstance(tweets, Mapping):
         return tweets or {}
     found: dict[str, list[Dated]] = {}
-    for _, file in find_tweets(tweets):
-        found.setdefault(file.persona_id, []).extend(
-            Dated(text=each.text, date=each.date) for each in file.tweets
-        )
+    for _, file, tweet in each_tweet(find_tweets(tweets)):
+        found.setdefault(file.persona_id, []).append(Dated(text=tweet.text, date=tweet.date))
     return found
 
 

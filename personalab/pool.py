@@ -33,6 +33,7 @@ from personalab.errors import (
 )
 from personalab.fleet import ANY_ENDPOINT, Delivery, Fleet, Sleep
 from personalab.flights import Flights
+from personalab.meters import mark_offline
 from personalab.prices import Price
 from personalab.records import JsonObject, PoolCounts, Reply, Request, Usage
 from personalab.replies import find_object
@@ -140,6 +141,8 @@ class LLMPool:
             batch=self.batch is not None,
         )
         self.offline = self._fleet.offline
+        if self.offline:
+            mark_offline()
         self.model = self._fleet.model
         self.provider = made[0].provider if len(made) == 1 else ANY_ENDPOINT
         self.max_concurrent = sum(one.max_concurrent for one in addresses)

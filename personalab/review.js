@@ -2,6 +2,7 @@
 // answers with what is to be seen next. All text of models is set as textContent, so that none of it can run.
 
 const SLOW = 1500; // ms without an answer after which keys are no longer taken
+const TYPING = 200; // ms without a key after which what stands in the search is looked for
 const LOST = 6000; // ms without an answer after which the kernel is said to be gone
 const INVISIBLE = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/u;
 
@@ -227,14 +228,22 @@ function render({ model, el }) {
   };
   bar.append(progress, count, rater, tools);
 
+  let typing = null;
   const ask = () => act({ do: "query", item: "", value: {
     search: search.value, show: show.value, sort: sort.value.slice(1) || null, descending: sort.value[0] !== "+",
   } });
-  search.addEventListener("change", ask);
+  // Once for each text: asked again, it would turn back to the first page under a click.
+  function seek() {
+    clearTimeout(typing);
+    const asked = [pending, ...waiting].findLast((each) => each?.do === "query");
+    if (search.value !== (asked?.value ?? view.query).search) ask();
+  }
+  search.addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(seek, TYPING); });
+  search.addEventListener("change", seek);
   search.addEventListener("keydown", (event) => {
     if (event.key === "Enter" || event.key === "Escape") {
       event.preventDefault();
-      if (event.key === "Escape") { search.value = ""; ask(); }
+      if (event.key === "Escape") { search.value = ""; seek(); }
       root.focus({ preventScroll: true });
     }
   });
@@ -487,6 +496,7 @@ function render({ model, el }) {
   return () => {
     model.off("change:view", answered);
     model.off("change:portraits", draw);
+    clearTimeout(typing);
     timers.forEach(clearTimeout);
   };
 }

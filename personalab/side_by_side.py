@@ -1,6 +1,7 @@
 """The same stage of the same image under two to four conditions, beside each other: pages of HTML for `widgets`.
 
-Words that differ are marked: in each column those which the first one lacks, in the first one those which no other has.
+Words that differ are marked, line by line: in each column those which the most alike line of the first one lacks, in the first
+one those which no other has in its most alike line. A line that stands in the other column as well has no marks, wherever it is.
 Model text is hostile: every piece of it is escaped here.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -115,7 +117,7 @@ class Pages:
         return (
             f"<h4>{escape(self.stage)} of {escape(name)}</h4>"
             f'<p class="dim">page {number + 1} of {len(self.places)}</p>'
-            '<p class="dim"><ins>words</ins> that the first column lacks · <del>words</del> that only the first one has</p>'
+            '<p class="dim"><ins>words</ins> that the most alike line of the first column lacks · <del>words</del> that only the first one has there</p>'
         )
 
     def _picture(self, image: str) -> str:
@@ -127,32 +129,43 @@ class Pages:
 
 
 def marked_texts(texts: Sequence[str]) -> list[str]:
-    """Texts as HTML, each with the words marked that the first one lacks; in the first those that no other has.
+    """Texts as HTML, each with the words marked that the most alike line of the first one lacks; in the first those that no
+    other has in its most alike line.
 
     A text that is empty is compared with nothing.
     """
     first, *others = texts
-    known: set[int] = set()
-    compared = False
-    shown = []
-    for text in others:
-        if not first or not text:
-            shown.append(escape(text))
-            continue
-        compared = True
-        here, there = list(_WORD.finditer(first)), list(_WORD.finditer(text))
-        same = SequenceMatcher(None, [word[0] for word in here], [word[0] for word in there], autojunk=False)
-        kept: set[int] = set()
-        for left, right, size in same.get_matching_blocks():
-            known.update(range(left, left + size))
-            kept.update(range(right, right + size))
-        shown.append(
-            _marked(text, [word.span() for place, word in enumerate(there) if place not in kept], "ins")
-        )
-    if not compared:
-        return [escape(first), *shown]
-    own = [word.span() for place, word in enumerate(_WORD.finditer(first)) if place not in known]
-    return [_marked(first, own, "del"), *shown]
+    compared = [text for text in others if text]
+    if not first or not compared:
+        return [escape(text) for text in texts]
+    own = set.intersection(*(_lacking(first, text) for text in compared))
+    return [
+        _marked(first, sorted(own), "del"),
+        *(_marked(text, sorted(_lacking(text, first)), "ins") for text in others),
+    ]
+
+
+def _lacking(text: str, other: str) -> set[tuple[int, int]]:
+    """Where in a text the words are that the most alike line of the other lacks."""
+    there = [(words, Counter(words)) for words in map(_WORD.findall, other.splitlines())]
+    known = {tuple(words) for words, _ in there}
+    found: set[tuple[int, int]] = set()
+    at = 0
+    for line in text.splitlines(keepends=True):
+        here = list(_WORD.finditer(line))
+        said = [word[0] for word in here]
+        if said and tuple(said) not in known:
+            counted = Counter(said)
+            alike, _ = max(
+                there, key=lambda each: 2 * (each[1] & counted).total() / (len(said) + len(each[0]))
+            )
+            same = SequenceMatcher(None, said, alike, autojunk=False).get_matching_blocks()
+            kept = {place for begin, _, size in same for place in range(begin, begin + size)}
+            found |= {
+                (at + word.start(), at + word.end()) for place, word in enumerate(here) if place not in kept
+            }
+        at += len(line)
+    return found
 
 
 def _marked(text: str, spans: Iterable[tuple[int, int]], tag: str) -> str:

@@ -15,11 +15,22 @@ from urllib.parse import quote
 from personalab.charts import Figure
 from personalab.meters import total
 from personalab.progress import duration
+from personalab.records import JsonObject
 from personalab.stores import Place, name_of, write_below
 from personalab.sweep_progress import cells
 from personalab.trial_frames import collect
 from personalab.trial_grids import value_text, varied_names
-from personalab.trials import EXECUTED, HASH_LENGTH, LOG, Trial, find_trials, sweep_copy, sweep_place
+from personalab.trials import (
+    EXECUTED,
+    HASH_LENGTH,
+    LOG,
+    Trial,
+    find_trials,
+    offline_note,
+    points_of,
+    sweep_copy,
+    sweep_place,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,8 +42,9 @@ _STYLE = """
 body{font:14px/1.5 system-ui,sans-serif;margin:24px auto;max-width:1200px;padding:0 16px;color:#1a1a1a;background:#fff}
 h1{font-size:22px;margin:0}h2{font-size:17px;margin:24px 0 6px}
 table{border-collapse:collapse}td,th{padding:3px 12px 3px 0;text-align:left;vertical-align:top;border-bottom:1px solid #ddd}
+td{overflow-wrap:break-word;max-width:20em}
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
-.wide{overflow-x:auto}.dim{color:#595959}.failed{color:#a3140c;font-weight:600}
+.wide{overflow:auto;max-height:85vh}.wide th{position:sticky;top:0;background:#fff}.dim{color:#595959}.failed{color:#a3140c;font-weight:600}
 figure{display:inline-block;vertical-align:top;margin:8px 16px 8px 0}a{color:#0b5cad}td:last-child{white-space:nowrap}
 """
 
@@ -52,15 +64,16 @@ def report(sweep: Path | str) -> Place:
 def report_html(sweep: Path | str) -> str:
     """The report of a sweep of this machine; links are to its folder."""
     trials = list(find_trials(sweep).values())
-    varied = varied_names(trial.parameters for trial in trials)
+    points = points_of(trials)
+    varied = varied_names(points)
     frame = collect(sweep)
     columns = list(frame.columns)
     recorded = columns[columns.index("cost") + 1 :]
     charts = _charts(frame[frame["status"] == "done"], recorded, varied)
     name = escape(name_of(sweep_place(sweep)))
-    body = [f"<h1>{name}</h1>", _summary(trials), _grid(trials, varied)]
+    body = [f"<h1>{name}</h1>", _summary(trials), _grid(points, varied)]
     body += [f"<h2>Recorded</h2>{charts}"] if charts else []
-    body += [_table(trials, frame[recorded], varied)]
+    body += [_table(trials, points, frame[recorded], varied)]
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{name}</title>'
     return f'<!doctype html><html lang="en"><head>{head}<style>{_STYLE}</style></head><body>{"".join(body)}</body></html>'
 
@@ -86,36 +99,36 @@ def _summary(trials: list[Trial]) -> str:
         if len(versions) > 1
         else ""
     )
-    return f'<p>{escape(" · ".join(parts))}</p><p class="dim">{escape(notes)}</p>{mixed}'
+    said = offline_note(trials)
+    offline = f"<p><strong>{said[0].upper()}{said[1:]}.</strong></p>" if said else ""
+    return f'<p>{escape(" · ".join(parts))}</p><p class="dim">{escape(notes)}</p>{offline}{mixed}'
 
 
-def _grid(trials: list[Trial], varied: list[str]) -> str:
+def _grid(points: list[JsonObject], varied: list[str]) -> str:
     rows = []
-    for name in dict.fromkeys(name for trial in trials for name in trial.parameters):
-        levels = dict.fromkeys(
-            value_text(trial.parameters[name]) for trial in trials if name in trial.parameters
-        )
+    for name in dict.fromkeys(name for point in points for name in point):
+        levels = dict.fromkeys(value_text(point[name]) for point in points if name in point)
         kind = "varied" if name in varied else "fixed"
         rows.append(f"<tr><td>{escape(name)}</td><td>{kind}</td><td>{escape(' · '.join(levels))}</td></tr>")
     table = f"<table><tr><th>parameter</th><th></th><th>values</th></tr>{''.join(rows)}</table>"
     return f"<h2>Grid</h2>{table if rows else '<p>The defaults of the notebook.</p>'}"
 
 
-def _table(trials: list[Trial], recorded: pd.DataFrame, varied: list[str]) -> str:
-    head = "".join(f"<th>{escape(each)}</th>" for each in ("trial", *varied, "status", *recorded.columns))
+def _table(trials: list[Trial], points: list[JsonObject], recorded: pd.DataFrame, varied: list[str]) -> str:
+    named = (escape(each).replace("_", "_<wbr>") for each in ("trial", *varied, "status", *recorded.columns))
+    head = "".join(f"<th>{each}</th>" for each in named)
     head += "".join(f'<th class="n">{each}</th>' for each in ("seconds", "calls", "tokens", "cost"))
     rows = "".join(
-        _row(trial, varied, values)
-        for trial, values in zip(trials, recorded.itertuples(index=False), strict=True)
+        _row(trial, [value_text(point[name]) if name in point else "" for name in varied], values)
+        for trial, point, values in zip(trials, points, recorded.itertuples(index=False), strict=True)
     )
     return f'<h2>Trials</h2><div class="wide"><table><tr>{head}<th>files</th></tr>{rows}</table></div>'
 
 
-def _row(trial: Trial, varied: list[str], values: Iterable[Any]) -> str:
+def _row(trial: Trial, given: list[str], values: Iterable[Any]) -> str:
     link = quote(trial.name)
     mark = "" if trial.status == "done" else ' class="failed"'
     told = f"{trial.status}: {trial.error}" if trial.error else trial.status
-    given = [value_text(trial.parameters[name]) if name in trial.parameters else "" for name in varied]
     numbers = ["" if trial.seconds is None else f"{trial.seconds:.1f}", *cells(trial.counts)]
     row = f'<td><a href="{link}/{EXECUTED}">{trial.name[-HASH_LENGTH:]}</a></td>'
     row += "".join(f"<td>{escape(word)}</td>" for word in given) + f"<td{mark}>{escape(told)}</td>"

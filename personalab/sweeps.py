@@ -32,7 +32,7 @@ from personalab.records import PoolCounts, Record, Usage
 from personalab.stores import Place, below, local_copy, place_of
 from personalab.sweep_progress import Line, board, cells
 from personalab.trial_frames import collect
-from personalab.trial_grids import Grid, Point, canonical, point_text, points, varied_names
+from personalab.trial_grids import Grid, Point, canonical, default_values, point_text, points, varied_names
 from personalab.trial_runs import Task, counts_so_far, load_engine, stop_trials
 from personalab.trial_stores import run_task
 from personalab.trials import (
@@ -366,6 +366,7 @@ def _planned(
     new = Trial(
         name=there.name if there else trial_name(point, varied),
         parameters=point,
+        defaults=default_values(notebook),
         notebook=notebook.path.name,
         notebook_sha256=notebook.sha256,
         package_version=version("personalab"),

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from personalab.errors import unknown
 from personalab.recording import frame_names, read_frame, read_values
 from personalab.trial_grids import value_text
-from personalab.trials import Trial, find_trials, sweep_copy
+from personalab.trials import Trial, find_trials, points_of, sweep_copy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,9 +27,10 @@ _TRIAL = {name: f"trial_{name}" for name in _ABOUT}
 def collect(sweep: Path | str, recorded: str | None = None) -> pd.DataFrame:
     """What a sweep has: one row a trial, or one row a row of the frame that its trials recorded under the name `recorded`.
 
-    `sweep` is a name, a folder or a URL. Columns: trial, a column for each parameter, status, error, seconds, calls, input_tokens,
-    output_tokens and cost of the trial, then what was recorded. In rows of a recorded frame they are called `trial_status` and
-    so on, as what a trial sent is no measure of one of its rows. Lists and dicts are given as JSON, so that rows can be grouped
+    `sweep` is a name, a folder or a URL. Columns: trial, a column for each parameter that a trial was given (the notebook's
+    default where it was not), status, error, seconds, calls, input_tokens, output_tokens and cost of the trial, then what was
+    recorded. In rows of a recorded frame they are called `trial_status` and so on, as what a trial sent is no measure of one of
+    its rows. Lists and dicts are given as JSON, so that rows can be grouped
     by them. A trial that did not end well has one row that says so, without recorded values of a frame. A recorded column
     with the name of one of those in front of it is called `<name>_recorded`, unless it is a parameter and says the same.
 
@@ -45,7 +45,6 @@ def collect(sweep: Path | str, recorded: str | None = None) -> pd.DataFrame:
 def _collected(trials: dict[Path, Trial], sweep: Path | str, recorded: str | None) -> pd.DataFrame:
     import pandas as pd
 
-    parameters = list(dict.fromkeys(name for trial in trials.values() for name in trial.parameters))
     if len({(trial.notebook_sha256, trial.package_version) for trial in trials.values()}) > 1:
         mend = "run it again with all its points, or delete the folders of old trials"
         warnings.warn(
@@ -53,12 +52,17 @@ def _collected(trials: dict[Path, Trial], sweep: Path | str, recorded: str | Non
             MixedTrials,
             stacklevel=3,
         )
-    about = {folder: _about(trial, parameters) for folder, trial in trials.items()}
+    given = points_of(trials.values())
+    names = list(dict.fromkeys(name for point in given for name in point))
+    about = {
+        folder: _about(trial, {name: _cell(point.get(name)) for name in names})
+        for (folder, trial), point in zip(trials.items(), given, strict=True)
+    }
     if recorded is None:
         return pd.DataFrame([each | _renamed(each, read_values(folder)) for folder, each in about.items()])
-    names = {name for folder in trials for name in frame_names(folder)}
-    if recorded not in names:
-        raise unknown("recorded frame", recorded, names)
+    frames = {name for folder in trials for name in frame_names(folder)}
+    if recorded not in frames:
+        raise unknown("recorded frame", recorded, frames)
     about = {
         folder: {_TRIAL.get(name, name): value for name, value in each.items()}
         for folder, each in about.items()
@@ -73,7 +77,7 @@ def _collected(trials: dict[Path, Trial], sweep: Path | str, recorded: str | Non
     return pd.concat(parts, ignore_index=True)
 
 
-def _about(trial: Trial, parameters: Iterable[str]) -> dict[str, Any]:
+def _about(trial: Trial, given: dict[str, Any]) -> dict[str, Any]:
     counts = trial.counts
     values = [
         trial.status,
@@ -84,7 +88,6 @@ def _about(trial: Trial, parameters: Iterable[str]) -> dict[str, Any]:
         counts.usage.output_tokens if counts else None,
         counts.cost if counts else None,
     ]
-    given = {name: _cell(trial.parameters.get(name)) for name in parameters}
     return {"trial": trial.name, **given, **dict(zip(_ABOUT, values, strict=True))}
 
 

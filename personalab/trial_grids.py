@@ -6,18 +6,20 @@ of either, or a CSV file with a row a point; or from the words of a command line
 
 from __future__ import annotations
 
+import ast
 import csv
 import io
 import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from personalab.credentials import refuse_credentials
 from personalab.errors import ConfigError
 from personalab.notebooks import Notebook
-from personalab.parameters import check_parameters, find_parameter
+from personalab.parameters import check_parameters, find_parameter, plain_value
 
 Point = dict[str, Any]
 Grid = Mapping[str, Any] | Sequence[Mapping[str, Any]]
@@ -79,6 +81,18 @@ def parse_fixed(words: Iterable[str], notebook: Notebook) -> Point:
         name: find_parameter(name, notebook.parameters, notebook.path.name).read(text)
         for name, text in _pairs(words, "-p takes name=value")
     }
+
+
+def default_values(notebook: Notebook) -> Point:
+    """What a notebook's parameters are where they are not given. Left out are expressions, and what looks like a key."""
+    found: Point = {}
+    for parameter in notebook.parameters:
+        with suppress(ConfigError, ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            value = plain_value(parameter.name, ast.literal_eval(parameter.default))
+            refuse_credentials({parameter.name: value})
+            found[parameter.name] = value
+            found[parameter.name] = parameter.check(value)
+    return found
 
 
 def read_grid(path: Path, notebook: Notebook) -> Grid:

@@ -28,7 +28,7 @@ from personalab.credentials import hide, known_credentials
 from personalab.dry import DRY, DRY_TRIAL
 from personalab.errors import ConfigError, KernelError
 from personalab.files import write_whole
-from personalab.meters import TRIAL, known_total, read_meters
+from personalab.meters import TRIAL, known_total, read_meters, was_offline
 from personalab.notebooks import Notebook
 from personalab.recording import RECORDED, recorded_files
 from personalab.records import PoolCounts, Record
@@ -90,6 +90,7 @@ def run_trial(task: Task) -> Trial:
             "error": hide(error, credentials) if error else None,
             "seconds": seconds,
             "counts": read_meters(attempt),
+            "offline": was_offline(attempt),
         }
     )
     if not attempt.exists():  # this machine was taken for dead, and another one runs the trial

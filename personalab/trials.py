@@ -6,12 +6,12 @@ outputs/sweeps/{sweep}/{trial}/   trial.json · executed.ipynb · log.txt · rec
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from personalab.config import load_settings
 from personalab.errors import ConfigError, OutputError
@@ -31,13 +31,15 @@ Status = Literal["running", "done", "failed", "interrupted"]
 class Trial(Record):
     """A trial as its `trial.json` has it.
 
-    `parameters` are those given; the notebook's defaults hold for the rest. `seconds` is from its first cell to its end.
+    `parameters` are those given; the notebook's `defaults` hold for the rest, as far as they are plain values. `seconds` is from its first cell to its end.
     `counts` is what its pools did, `earlier` what those of attempts before this one did; None where it is not known. A trial
-    found `running` when nobody runs its sweep was interrupted. `started` is UTC.
+    found `running` when nobody runs its sweep was interrupted. `offline` is whether a pool of it had the embedded provider.
+    `started` is UTC.
     """
 
     name: str
     parameters: JsonObject
+    defaults: JsonObject = Field(default_factory=dict)
     status: Status = "running"
     error: str | None = None
     seconds: float | None = None
@@ -47,7 +49,27 @@ class Trial(Record):
     notebook_sha256: str
     package_version: str
     engine: str = ""
+    offline: bool = False
     started: str = ""
+
+
+def points_of(trials: Iterable[Trial]) -> list[JsonObject]:
+    """For each trial its values of all parameters that one of them was given; what it was not given is the notebook's default."""
+    every = list(trials)
+    names = dict.fromkeys(name for trial in every for name in trial.parameters)
+    known = [{**trial.defaults, **trial.parameters} for trial in every]
+    return [{name: values[name] for name in names if name in values} for values in known]
+
+
+def offline_note(trials: Iterable[Trial]) -> str:
+    """What to know where no language model answered; empty where one did."""
+    offline = [trial.offline and _asked(trial.counts) for trial in trials]
+    where = "" if all(offline) else f" in {sum(offline)} of {len(offline)} trials"
+    return f"the embedded provider answered{where} (not a language model)" if any(offline) else ""
+
+
+def _asked(counts: PoolCounts | None) -> bool:
+    return counts is None or counts.sent + counts.cached + counts.shared > 0
 
 
 def sweeps_folder() -> Path:

@@ -6,7 +6,7 @@ import itertools
 import json
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ from personalab.errors import OutputError
 from personalab.files import write_new
 from personalab.names import slug
 from personalab.records import explain
-from personalab.tweets import Tweets
+from personalab.tweets import Tweets, WrittenTweet
 
 _NAME = re.compile(r".+_\d{8}T\d{6}_\d{6}Z(-\d+)?\.json")
 
@@ -36,15 +36,42 @@ def save_tweets(tweets: Tweets, folder: Path | str) -> Path:
 
 
 def find_same(tweets: Tweets, folder: Path | str) -> Path | None:
-    """The first file in a folder with the very same tweets, as a command that is started again writes; None without one."""
-    told = [(tweet.date, tweet.text, tweet.request.key) for tweet in tweets.tweets]
+    """The first file in a folder with the very same tweets and the same slots without one; None if there is none."""
+    told = _told(tweets)
     for path in sorted(Path(folder).glob(f"{slug(tweets.persona)}_*.json")):
         with suppress(OutputError):
-            other = load_tweets(path)
-            there = [(tweet.date, tweet.text, tweet.request.key) for tweet in other.tweets]
-            if other.persona_id == tweets.persona_id and there == told:
+            if _told(load_tweets(path)) == told:
                 return path
     return None
+
+
+def each_tweet(
+    files: Iterable[tuple[Path, Tweets]], *, repeats: bool = False
+) -> Iterator[tuple[Path, Tweets, WrittenTweet]]:
+    """The tweets of files, each with its file. What a later file repeats is left out, unless `repeats`.
+
+    A tweet is the same if its persona, its slot, its request and its text are.
+    """
+    seen = set()
+    for path, tweets in files:
+        for tweet in tweets.tweets:
+            told = _same(tweets, tweet)
+            if repeats or told not in seen:
+                yield path, tweets, tweet
+            seen.add(told)
+
+
+def _told(tweets: Tweets) -> list[tuple[str, ...]]:
+    return [
+        *(_same(tweets, tweet) for tweet in tweets.tweets),
+        *((tweets.persona_id, f"{slot.date}", slot.content_type, slot.topic) for slot in tweets.failed),
+    ]
+
+
+def _same(tweets: Tweets, tweet: WrittenTweet) -> tuple[str, ...]:
+    """What makes two tweets one."""
+    slot = (f"{tweet.date}", tweet.time_of_day, tweet.content_type, tweet.topic, tweet.mood)
+    return (tweets.persona_id, *slot, tweet.request.key, tweet.text)
 
 
 def load_tweets(path: Path | str) -> Tweets:

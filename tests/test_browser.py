@@ -309,9 +309,10 @@ def test_by_mouse(folder: Path, address: str, chromium: Any) -> None:
     page.click("condition")
     assert page.review.locator("dl.condition").text_content().startswith("condition")
     page.click("reject")
-    page.review.locator(".search").fill("abc nothing")
-    page.review.locator(".search").press("Enter")
-    page.review.locator(".nothing").wait_for()
+    page.review.locator(".search").press_sequentially("abc nothing")
+    page.review.locator(".nothing").wait_for()  # found as one types
+    assert page.review.locator(".search").input_value() == "abc nothing"
+    assert page.review.locator(".search").evaluate("box => box === document.activeElement")
     page.review.locator(".search").press("Escape")
     page.review.locator("select").first.select_option("kept")
     page.page.locator(".turn", has_text="1 of 1").wait_for()

@@ -331,6 +331,7 @@ async def test_a_kept_calendar_says_that_settings_have_changed(
     assert "holidays: FR instead of DE" in row.note
     assert "calendar_days: temperature 0.85 → 0.2" in row.note
     assert "calendar_outline: another prompt" in row.note
+    assert row.note.endswith("; --replace (replace=True) plans it anew")
     await plan_calendars(other, cards[:1], "2026-12", out, replace=True)
     (row,) = (await plan_calendars(other, cards[:1], "2026-12", out)).rows
     assert row.note is None

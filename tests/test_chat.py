@@ -176,9 +176,11 @@ def test_in_a_terminal(persona: Path, provider: ScriptedProvider) -> None:
     terminal.press("/again now\r")
     terminal.until("Evil ")
     terminal.until("Ann>")
+    answers = terminal.seen.count("is writing")
     terminal.press("/undo\r")
     terminal.until("taken back")
     terminal.until("Ann>")
+    assert terminal.seen.count("is writing") == answers
     terminal.press("/undo\r")
     terminal.until("nothing was said yet")
     terminal.until("Ann>")

@@ -252,6 +252,7 @@ async def test_a_base_url_that_is_not_quite_right(elsewhere: Said, typed: str) -
     assert done["reachable"].state == "yes"
     assert done["answers"].state == "no"
     assert f"did you mean OPENAI_BASE_URL={url}/v1?" in done["answers"].said
+    assert done["answers"].said.count("did you mean") == 1
     assert not done.makes_personas
 
 

@@ -44,6 +44,22 @@ def test_words_that_differ_are_marked() -> None:
     assert marked_texts(["don't", "do"]) == ["<del>don&#x27;t</del>", "<ins>do</ins>"]
 
 
+def test_lines_in_another_order_are_the_same() -> None:
+    """A line that stands in the other column has no marks; the rest is compared with the line most like it."""
+    queue, rain, late = "Three of us turned up.", "The rain had other plans.", "The bus was late again."
+    assert marked_texts([f"{queue}\n\n{rain}\n\n{late}", f"{late}\n\n{queue}\n\n{rain}"]) == [
+        f"{queue}\n\n{rain}\n\n{late}",
+        f"{late}\n\n{queue}\n\n{rain}",
+    ]
+    assert marked_texts(
+        [f"{queue}\n\n{rain}", f"Something new!\n\n{queue}\n\nThe snow had other plans."]
+    ) == [
+        f"{queue}\n\nThe <del>rain</del> had other plans.",
+        f"<ins>Something new!</ins>\n\n{queue}\n\nThe <ins>snow</ins> had other plans.",
+    ]
+    assert marked_texts([f"{queue}\n{rain}", late, rain])[0].startswith("<del>Three of us turned up</del>.")
+
+
 def test_nothing_is_compared_with_a_text_that_is_missing() -> None:
     """A failed cell does not make the others look different."""
     assert marked_texts(["a", ""]) == ["a", ""]

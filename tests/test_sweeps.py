@@ -345,6 +345,46 @@ def test_trials_of_two_notebooks_are_told(tmp_path: Path) -> None:
         assert list(collect("some")["n"]) == [1, 2]
 
 
+def test_two_grids_of_one_notebook(tmp_path: Path) -> None:
+    """A parameter that a trial was not given has the notebook's default in its row, in the frame and in the report."""
+    notebook = write_notebook(
+        tmp_path / "some.ipynb",
+        "temperature: float = 1\nstage = 'bio'\nnames = ['x']\ncount = 2 + 3\napi_key = 'sk-12345678abc'",
+        "from personalab.recording import record\nrecord('heat', temperature)",
+    )
+    sweep(notebook, {"temperature": [0.3, 0.7]}, jobs=2)
+    sweep(notebook, {"stage": ["a", "b"]}, {"count": 7}, jobs=2)
+    done = sweep(notebook, {"names": [["y"]]})
+    frame = collect("some")
+    assert sorted(zip(frame["temperature"], frame["stage"], frame["names"], strict=True)) == [
+        (0.3, "bio", '["x"]'), (0.7, "bio", '["x"]'), (1.0, "a", '["x"]'), (1.0, "b", '["x"]'), (1.0, "bio", '["y"]'),
+    ]  # fmt: skip
+    assert sorted(frame["count"].dropna()) == [7, 7]  # what is computed is not known before it is run
+    assert "heat_recorded" not in frame.columns
+    assert "sk-12345678abc" not in json.dumps(done.trials[0].defaults)
+    page = report(done.folder).read_text(encoding="utf-8")
+    assert "<td>stage</td><td>varied</td><td>bio · a · b</td>" in page
+    assert page.count("<td>bio</td>") == 3
+
+
+def test_that_no_language_model_answered(tmp_path: Path) -> None:
+    """Where the embedded provider answered, the command and the report say so; where none was asked or another, not."""
+    said = "the embedded provider answered (not a language model)"
+    notebook = write_notebook(tmp_path / "some.ipynb", "n = 0", SENDS)
+    done = command(str(notebook), "-g", "n=1,2")
+    assert said in done.stderr
+    page = report("some").read_text(encoding="utf-8")
+    assert said.capitalize() in page
+    with OfflineServer(parse_faults(fault=[], latency=[])) as server:
+        environment = {"OPENAI_BASE_URL": server.base_url, "PERSONALAB_MODEL": "m"}
+        assert "embedded" not in command(str(notebook), "-g", "n=3", **environment).stderr
+    assert "embedded provider answered in 2 of 3 trials" in report("some").read_text(encoding="utf-8")
+    asks_nothing = write_notebook(
+        tmp_path / "other.ipynb", "n = 0", "from personalab import LLMPool\nLLMPool()"
+    )
+    assert "embedded" not in command(str(asks_nothing), "-g", "n=1").stderr
+
+
 class _Links(HTMLParser):
     def __init__(self) -> None:
         super().__init__()

@@ -221,18 +221,26 @@ for number in range(5):
 async def test_the_same_tweets_again(
     pipeline: Pipeline, cards: list[Path], calendars: list[Path], tmp_path: Path
 ) -> None:
-    """Nothing is paid and nothing overwritten; the row says that they are there twice now."""
+    """Nothing is paid and nothing is written: the file that is there is kept. What files share is counted once."""
     planner, out = Planner(pipeline.pool), tmp_path / "t"
     first = await write_tweets(planner, cards, calendars, out, count=2)
-    assert [row.note for row in first.rows] == [None, None]
+    before = {path: path.read_bytes() for path in out.iterdir()}
     sent = pipeline.pool.counts.sent
     again = await write_tweets(planner, cards, calendars, out, count=2)
     assert pipeline.pool.counts.sent == sent
-    assert len(list(out.glob("*.json"))) == 4
-    for row, before in zip(again.rows, first.rows, strict=True):
-        assert row.note == f"the same tweets are in {Path(str(before.file)).name} already: count them once"
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+    assert [(row.state, row.made, row.file) for row in again.rows] == [
+        ("kept", 2, row.file) for row in first.rows
+    ]
     more = await write_tweets(planner, cards, calendars, out, count=3)
-    assert [row.note for row in more.rows] == [None, None]
+    assert [row.state for row in more.rows] == ["made", "made"]
+    frame = tweets_df(out)
+    assert len(frame) == 2 * 3
+    assert not frame.duplicated(["persona_id", "date"]).any()
+    oldest = {Path(str(row.file)).name for row in first.rows}
+    assert set(frame[frame["date"].dt.day <= 2]["file"]) == oldest
+    assert len(tweets_df(out, repeats=True)) == 2 * (2 + 3)
+    assert set(tweets_df([str(row.file) for row in more.rows + first.rows])["file"]).isdisjoint(oldest)
 
 
 def test_forty_files_in_one_microsecond(tmp_path: Path) -> None:

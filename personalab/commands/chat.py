@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -98,7 +99,7 @@ def _last(persona: Path, folder: Path) -> Path:
 
 
 class _Talk:
-    """The talk and what may be typed in it. `show` prints model text made harmless."""
+    """The talk and what may be typed in it. `show` prints model text made harmless, `awaiting` is there while an answer is."""
 
     def __init__(self, conversation: Conversation, folder: Path) -> None:
         self.conversation = conversation
@@ -106,6 +107,7 @@ class _Talk:
         self.show: Callable[[str, str], None] = lambda name, text: print(
             plain(f"{name}: {text}" if name else text), flush=True
         )
+        self.awaiting: Callable[[], AbstractContextManager[object]] = nullcontext
 
     def show_earlier(self) -> None:
         """What was said so far: the greeting, or the whole of an earlier chat."""
@@ -151,7 +153,8 @@ class _Talk:
             note(f"{turns} turn{'s' * (turns != 1)}, {tokens} tokens paid{cost}; saved as {kept.path}")
 
     def _answer(self, awaited: Coroutine[Any, Any, Turn]) -> None:
-        turn = run(awaited)
+        with self.awaiting():
+            turn = run(awaited)
         self.show(self.conversation.name, turn.text)
         self._save()
         if turn.forgotten:
@@ -192,6 +195,8 @@ def _at_terminal(talk: _Talk) -> None:
     talk.show = lambda name, text: console.print(
         *([_styled(name)] if name else []), plain(text), "", sep="\n", width=wide
     )
+    writing = f"{plain(talk.conversation.name)} is writing; Ctrl-C stops it"
+    talk.awaiting = lambda: console.status(writing)
     session: PromptSession[str] = PromptSession(reserve_space_for_menu=0)
     talk.show_earlier()
     while True:
@@ -204,8 +209,7 @@ def _at_terminal(talk: _Talk) -> None:
         if not line:
             continue
         try:
-            with console.status(f"{plain(talk.conversation.name)} is writing; Ctrl-C stops it"):
-                goes_on = talk.take(line)
+            goes_on = talk.take(line)
         except KeyboardInterrupt:
             note("stopped; nothing was said")
         except PersonalabError as error:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from personalab.commands.options import InBatches
+from personalab.commands.options import InBatches, note
 from personalab.stores import below
 from personalab.sweep_progress import cells
 from personalab.tables import ROWS_SHOWN, print_table, shorter
-from personalab.trials import EXECUTED
+from personalab.trials import EXECUTED, offline_note
 from personalab.views import plain
 
 if TYPE_CHECKING:
@@ -98,10 +98,12 @@ def sweep(
     if dry_run:
         print(plain(str(estimate_sweep(plan, jobs=jobs, timeout=timeout, engine=engine, batch=batch))))
         return 0
-    for note in plan.notes:
-        print(plain(note), file=sys.stderr)
+    for each in plan.notes:
+        note(each)
     done = run_plan(plan, jobs=jobs, timeout=timeout, engine=engine, scheduler=scheduler, batch=batch)
     _print_trials(done)
+    if said := offline_note(done.trials):
+        note(said)
     print(plain(f"report: {report(plan.folder)}"))
     return 1 if done.failed else 0
 
