@@ -14,8 +14,10 @@ import pytest
 from aiohttp import web
 from PIL import Image
 
+from personalab import registry
 from personalab.pipeline import Pipeline
 from personalab.pool import LLMPool
+from personalab.registry import known_metrics
 
 VARIABLES = (
     "OPENAI_API_KEY",
@@ -51,6 +53,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
     if can_fork():
         nb_run.NotebookClient = ForkedNotebookClient
+
+
+@pytest.fixture(autouse=True)
+def own_metrics_are_forgotten() -> Iterator[None]:
+    """Metrics that a test, or a page that it runs, has registered are not there for the next."""
+    yield
+    for metric in known_metrics():
+        if not metric.built_in:
+            del registry._REGISTRY[metric.name]
 
 
 @pytest.fixture(autouse=True)

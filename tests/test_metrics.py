@@ -7,7 +7,6 @@ import math
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from personalab import registry
 from personalab.errors import ConfigError
 from personalab.metrics import (
     diversities,
@@ -40,14 +38,6 @@ SET_METRICS = [
     "template_rate",
     "slop_rate",
 ]
-
-
-@pytest.fixture(autouse=True)
-def _own_metrics_are_forgotten() -> Iterator[None]:
-    before = dict(registry._REGISTRY)
-    yield
-    registry._REGISTRY.clear()
-    registry._REGISTRY.update(before)
 
 
 def zipf_texts(seed: int, count: int, words: int, vocabulary: int = 400) -> list[str]:

@@ -13,7 +13,7 @@ import hashlib
 import logging
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from random import Random
 from typing import Any, Self
 
@@ -209,6 +209,8 @@ class _Service:
         self._book = book
         self._door = Door(faults)
         self._desk = BatchDesk(faults, book, self._line_answered)
+        # Its own, as a loop cannot close its default one in a process that ends (Python 3.12).
+        self._readers = ThreadPoolExecutor(thread_name_prefix="personalab-picture")
 
     async def list_models(self, request: web.Request) -> web.Response:
         self._door.check_key(request.headers.get("Authorization", ""))
@@ -319,7 +321,11 @@ class _Service:
         if fault == "rate_limit":
             raise self._door.limited("requests", self._faults.retry_after)
         # Decoding a picture takes tens of milliseconds, during which the others are to be answered.
-        text = await asyncio.to_thread(compose, chat, replicate) if chat.images else compose(chat, replicate)
+        if chat.images:
+            loop = asyncio.get_running_loop()
+            text = await loop.run_in_executor(self._readers, compose, chat, replicate)
+        else:
+            text = compose(chat, replicate)
         if request is not None:
             await asyncio.sleep(self._faults.seconds(chat.label, count))
         if fault == "reset" and request is not None:
